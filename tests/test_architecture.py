@@ -1,0 +1,96 @@
+"""The layers of the package: imports point down only, and dangerous modules are used only at the named edges."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "minidocker"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# What each package may import besides itself and `errors`. Only two verbs of the command line import `lab`, lazily.
+ALLOWED = {
+    "errors.py": set(),
+    "__init__.py": {"client"},
+    "linux": set(),
+    "oci": set(),
+    "storage": {"oci", "linux"},
+    "registry": {"storage", "oci", "linux"},
+    "runtime": {"oci", "linux"},
+    "network": {"oci", "linux"},
+    "engine": {"runtime", "network", "registry", "storage", "oci", "linux"},
+    "build": {"engine", "runtime", "network", "registry", "storage", "oci", "linux"},
+    "daemon": {"build", "engine", "runtime", "network", "registry", "storage", "oci", "linux"},
+    "client": set(),
+    "cli": {"client", "lab"},
+    "lab": {"client", "runtime", "network", "registry", "storage", "oci", "linux"},
+}
+# Where a program may be started, and where ctypes may be used. Everything else goes through these.
+SUBPROCESS_EDGES = {
+    "linux/forkserver.py",
+    "registry/credentials.py",
+    "network/ports.py",
+    "network/nftables.py",
+    "network/firewall.py",
+    "engine/processes.py",
+    "runtime/hooks.py",
+}
+CTYPES_EDGES = {"linux/syscall.py", "network/nftables.py", "network/ports.py"}
+FORBIDDEN_NAMES = {"utils", "helpers", "common", "manager", "misc"}
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0]
+
+
+def _imports(path: Path) -> list[tuple[str, int]]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found += [(f"{node.module}.{alias.name}", node.lineno) for alias in node.names]
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    room = _room(path)
+    for name, line in _imports(path):
+        parts = name.split(".")
+        if parts[0] != "minidocker" or len(parts) < 2 or parts[1] in (room, "errors", "__version__"):
+            continue
+        assert parts[1] in ALLOWED[room], f"{path}:{line}: {room} may not import {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_subprocess_and_ctypes_stay_at_their_edges(path: Path) -> None:
+    if _room(path) in ("lab", "cli"):
+        return
+    relative = str(path.relative_to(PACKAGE))
+    for name, line in _imports(path):
+        top = name.split(".")[0]
+        assert top != "ctypes" or relative in CTYPES_EDGES, f"{path}:{line}: ctypes outside its edges"
+        assert top != "subprocess" or relative in SUBPROCESS_EDGES, f"{path}:{line}: subprocess outside its edges"
+
+
+def test_no_room_is_named_after_nothing() -> None:
+    assert not [path for path in MODULES if path.stem in FORBIDDEN_NAMES]
+
+
+def test_only_two_verbs_of_the_command_line_import_the_lab() -> None:
+    for path in MODULES:
+        if _room(path) != "cli":
+            continue
+        tree = ast.parse(path.read_text())
+        for node in tree.body:
+            assert not (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("minidocker.lab")), path
+
+
+def test_engine_speaks_no_http_and_makes_no_system_call() -> None:
+    for path in MODULES:
+        if _room(path) != "engine":
+            continue
+        for name, line in _imports(path):
+            assert name.split(".")[0] not in ("aiohttp", "http"), f"{path}:{line}: HTTP ends in the daemon"
+            assert not name.startswith("minidocker.linux.syscall"), f"{path}:{line}: system calls belong to linux"
