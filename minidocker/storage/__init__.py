@@ -1,0 +1,4 @@
+"""Bytes on disk: blobs, layers, images, volumes and the records that tie them together.
+
+Reading order: records, blobs, tar, compression, extract, diff, worker, layers, overlay, images, archive, volumes.
+"""

@@ -1,0 +1,96 @@
+"""Trees of files that strangers made: removing and measuring them, however deep they are.
+
+Source  unlinkat(2), openat(2).
+Rules   - never through a symlink, never by recursion: a hostile layer nests deeper than Python's stack and longer than
+          PATH_MAX allows.
+"""
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def remove(path: Path) -> None:
+    """Remove the tree at `path`; missing is fine.
+
+    Directories found inside are first moved up beside their ancestor, so that depth never grows.
+    Raises  OSError: EBUSY a mount point is inside, EROFS, EPERM an immutable file.
+    """
+    try:
+        top = os.open(path, _DIRECTORY)
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        os.unlink(path)
+        return
+    try:
+        waiting = _empty(top, top)
+        while waiting:
+            name = waiting.pop()
+            fd = os.open(name, _DIRECTORY, dir_fd=top)
+            try:
+                waiting += _empty(fd, top)
+            finally:
+                os.close(fd)
+            os.rmdir(name, dir_fd=top)
+    finally:
+        os.close(top)
+    os.rmdir(path)
+
+
+def _empty(fd: int, top: int) -> list[str]:
+    """Unlink the files in `fd` and move its directories into `top` under new names, which are returned."""
+    with os.scandir(fd) as entries:
+        listed = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    moved = []
+    for name, is_directory in listed:
+        if not is_directory:
+            os.unlink(name, dir_fd=fd)
+            continue
+        if not _try_rmdir(name, fd):
+            aside = f".gone-{secrets.token_hex(8)}"
+            os.rename(name, aside, src_dir_fd=fd, dst_dir_fd=top)
+            moved.append(aside)
+    return moved
+
+
+def _try_rmdir(name: str, fd: int) -> bool:
+    try:
+        os.rmdir(name, dir_fd=fd)
+    except OSError:
+        return False
+    return True
+
+
+def size_bytes(path: Path) -> int:
+    """Bytes of all regular files below `path`, each inode once (what `docker ps -s` and image sizes show)."""
+    total = 0
+    seen: set[tuple[int, int]] = set()
+    waiting = [os.fspath(path)]
+    while waiting:
+        try:
+            entries = os.scandir(waiting.pop())
+        except (FileNotFoundError, NotADirectoryError):  # the tree may be live
+            continue
+        with entries:
+            for entry in entries:
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    waiting.append(entry.path)
+                elif stat.S_ISREG(status.st_mode) and (status.st_nlink == 1 or _first(status, seen)):
+                    total += status.st_size
+    return total
+
+
+def _first(status: os.stat_result, seen: set[tuple[int, int]]) -> bool:
+    key = (status.st_dev, status.st_ino)
+    if key in seen:
+        return False
+    seen.add(key)
+    return True

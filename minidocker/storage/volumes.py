@@ -1,0 +1,115 @@
+"""Volumes: directories that outlive containers.
+
+Source  Docker Engine API, Volumes; moby's `local` driver.
+Rules   - `volumes/<name>/_data` is what containers see, `volumes/<name>/volume.json` our record, written last: a
+          directory without one is the leftover of an interrupted create and is removed at start.
+        - a name is one path component by its grammar, so it cannot leave the directory.
+        - who uses a volume is the engine's knowledge: it asks its containers before it removes one.
+"""
+
+import os
+import re
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from minidocker.errors import Conflict, InvalidArgument, NotFound
+from minidocker.storage import records, trees
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
+_NAME_LIMIT = 255
+
+
+class Volume(msgspec.Struct, frozen=True):
+    """One volume's record.
+
+    anonymous  made without a name: removed with its container by `rm -v` and `--rm`.
+    created    RFC 3339, UTC.
+    """
+
+    name: str
+    driver: str = "local"
+    labels: dict[str, str] = {}
+    options: dict[str, str] = {}
+    anonymous: bool = False
+    created: str = ""
+
+
+class VolumeStore:
+    """The volumes below `root` (the data root)."""
+
+    def __init__(self, root: Path) -> None:
+        self.directory = root / "volumes"
+        self.directory.mkdir(parents=True, exist_ok=True)
+
+    def create(
+        self, name: str = "", *, labels: dict[str, str] | None = None, options: dict[str, str] | None = None
+    ) -> Volume:
+        """Make a volume, or return the one of that name (as Docker does).
+
+        name    "" for an anonymous one: 64 hexadecimal digits are made up.
+        Raises  InvalidArgument: not a name. Conflict: it exists with other options.
+        """
+        anonymous = not name
+        name = check_name(name or secrets.token_hex(32))
+        try:
+            there = self.get(name)
+        except NotFound:
+            pass
+        else:
+            if options and options != there.options:
+                raise Conflict(f"volume {name} exists with other options; remove it first or choose another name")
+            return there
+        created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        volume = Volume(name, labels=labels or {}, options=options or {}, anonymous=anonymous, created=created)
+        self.path(name).mkdir(parents=True, exist_ok=True)
+        self.path(name).chmod(0o755)  # whatever the umask of the daemon
+        records.write(self.directory / name / "volume.json", volume)
+        records.sync_directory(self.directory)
+        return volume
+
+    def path(self, name: str) -> Path:
+        """The directory that containers see."""
+        return self.directory / check_name(name) / "_data"
+
+    def get(self, name: str) -> Volume:
+        """Raises NotFound."""
+        try:
+            return records.read(self.directory / check_name(name) / "volume.json", Volume)
+        except (NotFound, InvalidArgument):
+            raise NotFound(f"get {name[:300]}: no such volume") from None
+
+    def list(self) -> tuple[Volume, ...]:
+        """All, by name."""
+        names = sorted(entry.name for entry in os.scandir(self.directory) if entry.is_dir(follow_symlinks=False))
+        return tuple(volume for name in names if (volume := self._try(name)) is not None)
+
+    def _try(self, name: str) -> Volume | None:
+        try:
+            return self.get(name)
+        except NotFound:
+            return None
+
+    def remove(self, name: str) -> None:
+        """Remove the volume and all that is in it. Raises NotFound."""
+        self.get(name)
+        records.remove_if_there(self.directory / name / "volume.json")  # from here on the volume does not exist
+        trees.remove(self.directory / name)
+
+    def repair(self) -> None:
+        """At start: remove what interrupted creates and removes left."""
+        for entry in list(os.scandir(self.directory)):
+            if entry.is_dir(follow_symlinks=False) and self._try(entry.name) is None:
+                trees.remove(Path(entry.path))
+
+
+def check_name(name: str) -> str:
+    """`name`, if it may name a volume. Raises InvalidArgument."""
+    if not _NAME.match(name) or len(name) > _NAME_LIMIT:
+        raise InvalidArgument(
+            f'create {name[:300]}: "{name[:300]}" includes invalid characters for a local volume name, '
+            'only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed; for a host directory use an absolute path'
+        )
+    return name
