@@ -55,13 +55,16 @@ class BlobStore:
             raise _missing(digest) from None
 
     def read(self, digest: Digest, limit_bytes: int) -> bytes:
-        """The whole blob, verified again. Raises NotFound; InvalidArgument: larger than `limit_bytes`; VerificationError."""
+        """The whole blob, verified again.
+
+        Raises  NotFound. InvalidArgument: larger than `limit_bytes`. VerificationError: it was changed on disk.
+        """
         with self.open(digest) as file:
             content = file.read(limit_bytes + 1)
         if len(content) > limit_bytes:
             raise InvalidArgument(f"blob {digest} is larger than the {limit_bytes} bytes that such a document may have")
         if Digest.of(content) != digest:
-            raise VerificationError(f"blob {digest} on disk was changed: its bytes have the digest {Digest.of(content)}")
+            raise VerificationError(f"blob {digest} was changed on disk: it now has the digest {Digest.of(content)}")
         return content
 
     def put(self, content: bytes) -> Digest:

@@ -42,11 +42,11 @@ def options(lowerdir: str, upperdir: str | None, workdir: str | None, *, in_user
     return text
 
 
-def mount_overlay(layers_directory: str, option_string: str, target: str, flags: MountFlag = MountFlag(0)) -> None:
-    """Mount an overlay at `target`. Changes the working directory to `layers_directory`, where relative lowerdirs start.
+def mount_overlay(layers_directory: str, option_string: str, target: str) -> None:
+    """Mount an overlay at `target`; the working directory becomes `layers_directory`, where lowerdirs start.
 
     For a process of its own in a mount namespace of its own: the mount ends with it.
     Raises  KernelError: EINVAL a layer is missing or the options are wrong; EBUSY the upper directory is in use.
     """
     os.chdir(layers_directory)
-    mount("overlay", target, "overlay", flags, option_string)
+    mount("overlay", target, "overlay", MountFlag(0), option_string)
