@@ -1,0 +1,403 @@
+"""HTTP/1.1 to the daemon over a UNIX socket, TCP or TLS: requests, streamed answers, hijacked connections.
+
+Source  RFC 9112 (HTTP/1.1 messages, chunked coding); Docker Engine API, "attach" (hijacking).
+Rules   - the command line's hot path: `_socket`, not `socket`, and nothing that imports `re`, `enum` or `typing`.
+        - one request at a time on a connection; a finished one becomes idle, a hijacked or broken one never.
+        - paths carry no API version: the daemon answers in its own, which saves the question.
+"""
+
+from _socket import (
+    AF_UNIX,
+    IPPROTO_TCP,
+    MSG_DONTWAIT,
+    MSG_PEEK,
+    SHUT_WR,
+    SOCK_CLOEXEC,
+    SOCK_STREAM,
+    TCP_NODELAY,
+    getaddrinfo,
+    socket,
+)
+
+from minidocker.client.documents import dumps, loads, scan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+DEFAULT_URL = "unix:///run/minidocker/minidocker.sock"
+_READ_BYTES = 65536
+_MAX_HEAD_BYTES = 1 << 20
+_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/:@")
+
+
+def quote(text: str) -> str:
+    """`text` percent-encoded for a path or a query value; slashes, colons and `@` stay."""
+    raw = text.encode("utf-8", "surrogateescape")
+    return "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in raw)
+
+
+def query_string(query: "Mapping[str, object]") -> str:
+    """`?a=1&b=x`, or the empty string: None, False and empty values are left out, True is 1, dicts are JSON."""
+    pairs = []
+    for name, value in query.items():
+        if value is None or value is False or value == "" or value == {}:
+            continue
+        if value is True:
+            value = 1
+        elif isinstance(value, dict):
+            value = dumps(value)
+        for item in value if isinstance(value, list) else [value]:
+            pairs.append(f"{name}={quote(str(item))}")
+    return "?" + "&".join(pairs) if pairs else ""
+
+
+class TlsFiles:
+    """Where the TLS material is: CA to trust, own certificate and key (paths or None), and whether to verify."""
+
+    __slots__ = ("ca", "certificate", "key", "verify")
+
+    def __init__(self, ca: str | None = None, certificate: str | None = None, key: str | None = None, *,
+                 verify: bool = True) -> None:
+        self.ca, self.certificate, self.key, self.verify = ca, certificate, key, verify
+
+
+class Connection:
+    """One socket to the daemon and the bytes of it that were read too far."""
+
+    __slots__ = ("buffer", "sock")
+
+    def __init__(self, sock: socket) -> None:
+        self.sock = sock
+        self.buffer = b""
+
+    def fill(self) -> bytes:
+        """Read once; the new bytes, b"" at the end of the stream."""
+        return self.sock.recv(_READ_BYTES)
+
+    def alive(self) -> bool:
+        """False if the daemon has closed this idle connection, or sent what nobody asked for."""
+        try:
+            self.sock.recv(1, MSG_PEEK | MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except (OSError, ValueError):       # ValueError: a TLS socket takes no flags; open another one
+            return False
+        return False
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+class Response:
+    """One answer: `status`, `headers` (lower-case names), and a body that is read once."""
+
+    __slots__ = ("_connection", "_left", "_transport", "headers", "status")
+
+    def __init__(self, transport: "Transport", connection: Connection, method: str) -> None:
+        head = _read_head(connection)
+        lines = head.decode("latin-1").split("\r\n")
+        words = lines[0].split(" ", 2)
+        if len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].isdigit():
+            raise ConnectionError(f"{transport.url} does not speak HTTP: {lines[0][:60]!r}")
+        self.status = int(words[1])
+        self.headers: dict[str, str] = {}
+        for line in lines[1:]:
+            name, _, value = line.partition(":")
+            self.headers[name.lower()] = value.strip()
+        self._transport = transport
+        self._connection: Connection | None = connection
+        # Bytes left of the body (of the current chunk, when chunked); -1 is "until the end of the connection".
+        self._left = -1
+        if method == "HEAD" or self.status in (204, 304):
+            self._left = 0
+            self._finish()
+        elif "content-length" in self.headers:
+            self._left = int(self.headers["content-length"])
+            if self._left == 0:
+                self._finish()
+
+    def chunks(self) -> "Iterator[bytes]":
+        """The body, piece by piece as it arrives."""
+        if self.headers.get("transfer-encoding", "").lower() == "chunked":
+            yield from self._coded_chunks()
+            return
+        while (connection := self._connection) is not None:
+            piece = connection.buffer or connection.fill()
+            connection.buffer = b""
+            if not piece:
+                self.close()
+                if self._left > 0:
+                    raise ConnectionError(f"{self._transport.url}: the answer ended {self._left} bytes early")
+                return
+            if self._left >= 0:
+                connection.buffer, piece = piece[self._left:], piece[: self._left]
+                self._left -= len(piece)
+                if self._left == 0:
+                    self._finish()
+            yield piece
+
+    def _coded_chunks(self) -> "Iterator[bytes]":
+        while (connection := self._connection) is not None:
+            size = int(self._line(connection).split(b";")[0], 16)
+            left = size
+            while left:
+                if not connection.buffer:
+                    connection.buffer = connection.fill()
+                    if not connection.buffer:
+                        self.close()
+                        raise ConnectionError(f"{self._transport.url}: the answer was cut off")
+                piece = connection.buffer[:left]
+                connection.buffer = connection.buffer[left:]
+                left -= len(piece)
+                if not left:
+                    self._line(connection)
+                yield piece
+            if size == 0:
+                while self._line(connection):       # trailers
+                    pass
+                self._finish()
+
+    def _line(self, connection: Connection) -> bytes:
+        while (end := connection.buffer.find(b"\r\n")) < 0:
+            piece = connection.fill()
+            if not piece:
+                self.close()
+                raise ConnectionError(f"{self._transport.url}: the answer was cut off")
+            connection.buffer += piece
+        line = connection.buffer[:end]
+        connection.buffer = connection.buffer[end + 2:]
+        return line
+
+    def read(self) -> bytes:
+        """The whole body."""
+        return b"".join(self.chunks())
+
+    def json(self) -> object:
+        """The whole body as one JSON value."""
+        return loads(self.read())
+
+    def objects(self) -> "Iterator[object]":
+        """A stream of JSON values, each as soon as it is whole (progress, events, statistics)."""
+        text, held = "", b""
+        for piece in self.chunks():
+            held += piece
+            try:
+                text += held.decode()
+                held = b""
+            except UnicodeDecodeError as error:     # a character was cut by the chunk's end
+                text += held[: error.start].decode()
+                held = held[error.start:]
+            position = 0
+            while True:
+                value, end = scan(text, position)
+                if end < 0:
+                    break
+                yield value
+                position = end
+            text = text[position:]
+        if text.strip():
+            raise ValueError(f"{self._transport.url}: not JSON: {text[:60]!r}")
+
+    def take_connection(self) -> Connection:
+        """The raw connection of a hijacked answer (its `buffer` holds bytes that came with the head)."""
+        assert self._connection is not None, "the answer has no connection left"
+        connection, self._connection = self._connection, None
+        return connection
+
+    def fileno(self) -> int:
+        """The descriptor under an answer that is not read yet (to wait on)."""
+        assert self._connection is not None
+        return self._connection.sock.fileno()
+
+    def close(self) -> None:
+        """Drop the rest of the answer, and with it the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _finish(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if self.headers.get("connection", "").lower() == "close" or connection.buffer:
+            connection.close()
+        else:
+            self._transport.idle.append(connection)
+
+
+def _read_head(connection: Connection) -> bytes:
+    while (end := connection.buffer.find(b"\r\n\r\n")) < 0:
+        piece = connection.fill()
+        if not piece:
+            raise ConnectionError("the daemon closed the connection without an answer")
+        connection.buffer += piece
+        if len(connection.buffer) > _MAX_HEAD_BYTES:
+            raise ConnectionError("the daemon's answer has an endless head")
+    head = connection.buffer[:end]
+    connection.buffer = connection.buffer[end + 4:]
+    return head
+
+
+class Transport:
+    """Requests to one daemon. Usable from several threads; each request has a connection to itself."""
+
+    def __init__(self, url: str = "", tls: TlsFiles | None = None, headers: "Mapping[str, str] | None" = None) -> None:
+        self.url = url or DEFAULT_URL
+        self.tls = tls
+        self.headers = dict(headers or {})
+        self.idle: list[Connection] = []
+        scheme, separator, rest = self.url.partition("://")
+        self._path = rest if scheme == "unix" else ""
+        host = rest.rstrip("/")
+        if not separator or scheme not in ("unix", "tcp", "http", "https") or not rest:
+            from minidocker.errors import InvalidArgument
+
+            hint = "use unix:///path or tcp://host:port"
+            raise InvalidArgument(f"unable to parse docker host `{self.url}`: {hint}")
+        if scheme == "https" and tls is None:
+            self.tls = TlsFiles()
+        self._host = "minidocker" if scheme == "unix" else host
+
+    def connect(self) -> Connection:
+        """A new connection. Raises ConnectError with what to do."""
+        try:
+            return Connection(self._open_unix() if self._path else self._open_tcp())
+        except OSError as error:
+            from minidocker.client.failures import connect_error
+
+            raise connect_error(self.url, error) from None
+
+    def _open_unix(self) -> socket:
+        sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+        try:
+            sock.connect(self._path)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def _open_tcp(self) -> socket:
+        host, _, port = self._host.rpartition(":")
+        if not host or not port.isdigit():
+            host, port = self._host, "2376" if self.tls else "2375"
+        # bytes, because a str would import the idna codec
+        found = getaddrinfo(host.strip("[]").encode(), int(port), 0, SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
+        sock = socket(family, kind | SOCK_CLOEXEC, protocol)
+        try:
+            sock.connect(address)
+            sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        except OSError:
+            sock.close()
+            raise
+        if self.tls is None:
+            return sock
+        from minidocker.client.tls import wrap
+
+        return wrap(sock, host.strip("[]"), self.tls)
+
+    def request(self, method: str, path: str, *, query: "Mapping[str, object] | None" = None, body: object = None,
+                headers: "Mapping[str, str] | None" = None, hijack: bool = False) -> Response:
+        """Send one request; the answer's head has been read, its body has not.
+
+        path    such as "/containers/json", already quoted where it holds foreign text.
+        query   see query_string.
+        body    None, bytes, an iterator of bytes (sent chunked), or what JSON can hold.
+        hijack  ask for the raw connection (101); take it with `take_connection`.
+        Raises  DaemonError of the kind that the status means (>= 400), ConnectError if no daemon answers.
+        """
+        connection = self.send(method, path, query=query, body=body, headers=headers, hijack=hijack)
+        return self.receive(connection, method)
+
+    def send(self, method: str, path: str, *, query: "Mapping[str, object] | None" = None, body: object = None,
+             headers: "Mapping[str, str] | None" = None, hijack: bool = False) -> Connection:
+        """The first half of `request`: what was sent can be answered while other requests are sent."""
+        lines = [f"{method} {path}{query_string(query or {})} HTTP/1.1", f"Host: {self._host}",
+                 "User-Agent: minidocker"]
+        fields = {**self.headers, **(headers or {})}
+        payload: bytes | Iterable[bytes] = b""
+        if body is None:
+            if method in ("POST", "PUT"):
+                lines.append("Content-Length: 0")
+        elif isinstance(body, (bytes, dict, list, str)):
+            payload = body if isinstance(body, bytes) else dumps(body).encode()
+            fields.setdefault("Content-Type", "application/json")
+            lines.append(f"Content-Length: {len(payload)}")
+        else:
+            payload = body  # type: ignore[assignment]
+            fields.setdefault("Content-Type", "application/x-tar")
+            lines.append("Transfer-Encoding: chunked")
+        if hijack:
+            lines += ["Connection: Upgrade", "Upgrade: tcp"]
+        lines += [f"{name}: {value}" for name, value in fields.items()]
+        head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        connection = self._idle_connection() or self.connect()
+        try:
+            if isinstance(payload, bytes):
+                connection.sock.sendall(head + payload)
+            else:
+                _send_chunked(connection, head, payload)
+        except (BrokenPipeError, ConnectionResetError):
+            pass        # the daemon may have refused early: its answer is still to be read
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def receive(self, connection: Connection, method: str = "POST") -> Response:
+        """The second half of `request`."""
+        try:
+            response = Response(self, connection, method)
+        except OSError as error:
+            connection.close()
+            from minidocker.client.failures import ConnectError
+
+            raise ConnectError(f"error during connect to {self.url}: {error}") from None
+        if response.status >= 400:
+            raise self._failure(response)
+        return response
+
+    def _failure(self, response: Response) -> Exception:
+        from minidocker.client.failures import daemon_error
+
+        text = response.read().decode("utf-8", "replace")
+        try:
+            document = loads(text)
+        except ValueError:
+            document = None
+        message = document.get("message") if isinstance(document, dict) else None
+        return daemon_error(response.status, str(message or text.strip() or f"status {response.status}"))
+
+    def _idle_connection(self) -> Connection | None:
+        while self.idle:
+            try:
+                connection = self.idle.pop()
+            except IndexError:      # another thread was faster
+                return None
+            if connection.alive():
+                return connection
+            connection.close()
+        return None
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        while self.idle:
+            self.idle.pop().close()
+
+
+def _send_chunked(connection: Connection, head: bytes, pieces: "Iterable[bytes]") -> None:
+    connection.sock.sendall(head)
+    for piece in pieces:
+        if piece:
+            connection.sock.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
+    connection.sock.sendall(b"0\r\n\r\n")
+
+
+def half_close(connection: Connection) -> None:
+    """Tell the daemon that no more input comes; output goes on."""
+    unwrap = getattr(connection.sock, "half_close", None)
+    if unwrap is not None:
+        unwrap()
+    else:
+        connection.sock.shutdown(SHUT_WR)
