@@ -1,0 +1,72 @@
+"""Byte streams: pieces of any length in, exactly as many bytes as asked for out.
+
+Rules   - memory is bounded by the largest piece plus the largest `take`.
+        - a stream that ends too early is `Truncated`; whoever reads knows what it was and says so.
+"""
+
+from collections.abc import Iterator
+
+
+class Truncated(Exception):
+    """The stream ended in the middle of something."""
+
+
+class ByteStream:
+    """Reads from an iterator of pieces."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._source = pieces
+        self._piece = b""
+        self._at = 0
+
+    def _refill(self) -> bool:
+        for piece in self._source:
+            if piece:
+                self._piece, self._at = piece, 0
+                return True
+        self._piece, self._at = b"", 0
+        return False
+
+    def take(self, count: int) -> bytes:
+        """Exactly `count` bytes. Raises Truncated."""
+        end = self._at + count
+        if end <= len(self._piece):
+            taken = self._piece[self._at : end]
+            self._at = end
+            return taken
+        return b"".join(self.pieces(count))
+
+    def take_or_end(self, count: int) -> bytes | None:
+        """Exactly `count` bytes, or None where the stream ends right here. Raises Truncated: it ends in between."""
+        if self._at == len(self._piece) and not self._refill():
+            return None
+        return self.take(count)
+
+    def pieces(self, count: int) -> Iterator[memoryview]:
+        """The next `count` bytes, in views that are valid as long as anyone holds them. Raises Truncated."""
+        while count:
+            if self._at == len(self._piece) and not self._refill():
+                raise Truncated
+            end = min(self._at + count, len(self._piece))
+            view = memoryview(self._piece)[self._at : end]
+            self._at = end
+            count -= len(view)
+            yield view
+
+    def skip(self, count: int) -> None:
+        """Pass over `count` bytes. Raises Truncated."""
+        end = self._at + count
+        if end <= len(self._piece):
+            self._at = end
+            return
+        for _ in self.pieces(count):
+            pass
+
+    def drain(self, limit_bytes: int) -> int:
+        """Read to the end and say how many bytes that were; stops after more than `limit_bytes`."""
+        drained = len(self._piece) - self._at
+        self._at = len(self._piece)
+        while drained <= limit_bytes and self._refill():
+            drained += len(self._piece)
+            self._at = len(self._piece)
+        return drained
