@@ -31,6 +31,7 @@ from minidocker.linux.namespaces import CloneFlag
 
 CGROUP_PREFIX = "/minidocker-lab-"
 OWN = CloneFlag.NEWNS | CloneFlag.NEWUTS | CloneFlag.NEWIPC | CloneFlag.NEWCGROUP
+KERNEL_VIEW = MountFlag.NOSUID | MountFlag.NODEV | MountFlag.NOEXEC
 MESSAGE_LIMIT_BYTES = 64 << 20
 REPRESENTATIONS = {
     "text/html": "_repr_html_",
@@ -206,7 +207,9 @@ def _become_cell(
             os._exit(1)  # the supervisor died before the line above took effect
         namespaces.unshare(OWN if network == "host" else OWN | CloneFlag.NEWNET)
         mounts.set_propagation("/", MountFlag.REC | MountFlag.PRIVATE)
-        _mount_kernel_views()
+        mounts.mount("proc", "/proc", "proc", KERNEL_VIEW)
+        if network != "host":
+            _mount_sys()
         null = os.open("/dev/null", os.O_RDONLY)
         for source, target in ((null, 0), (output[0], 1), (output[1], 2)):
             os.dup2(source, target)
@@ -216,12 +219,10 @@ def _become_cell(
         os._exit(1)
 
 
-def _mount_kernel_views() -> None:
-    """/proc of the new pid namespace and /sys of the new network namespace; the cgroup trees stay where they are."""
-    safe = MountFlag.NOSUID | MountFlag.NODEV | MountFlag.NOEXEC
-    mounts.mount("proc", "/proc", "proc", safe)
+def _mount_sys() -> None:
+    """/sys as the new network namespace sees it; the cgroup trees below it stay where they are."""
     cgroups = os.open("/sys/fs/cgroup", os.O_PATH | os.O_CLOEXEC)
-    mounts.mount("sysfs", "/sys", "sysfs", safe)
+    mounts.mount("sysfs", "/sys", "sysfs", KERNEL_VIEW)
     mounts.mount(f"/proc/self/fd/{cgroups}", "/sys/fs/cgroup", None, MountFlag.BIND | MountFlag.REC)
     os.close(cgroups)
 

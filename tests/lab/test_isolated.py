@@ -52,7 +52,8 @@ def test_a_cell_is_pid_1_of_namespaces_of_its_own(isolation: Isolation) -> None:
 
 
 def test_the_network_of_the_host_can_be_looked_at(isolation: Isolation) -> None:
-    code = "import os\nfrom minidocker.linux.namespaces import inode\nnet = inode('network'); links = os.listdir('/sys/class/net')"
+    code = "import os; from minidocker.linux import namespaces\n"
+    code += "net = namespaces.inode('network'); links = os.listdir('/sys/class/net')"
     assert isolation.run(code, wanted=("net",), network="host")["net"] == inode("network")
     assert isolation.run(code, wanted=("links",))["links"] == ["lo"]
 
