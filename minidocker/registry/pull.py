@@ -1,0 +1,187 @@
+"""Pull: from a resolved manifest to verified blobs and unpacked layers.
+
+Source  OCI image-spec (manifest, config: diff IDs, chain IDs); moby's pull (what runs in parallel, status words).
+Rules   - blobs come in parallel, three at a time in the whole engine; each layer is unpacked as soon as it is here.
+        - identical blobs and layers are fetched and unpacked once, also when several pulls want them.
+        - nothing here names an image: the caller does, after all of it is in place.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from minidocker.errors import Unsupported
+from minidocker.oci.digest import Digest, chain_id
+from minidocker.oci.image_config import ImageConfig
+from minidocker.oci.manifest import Descriptor
+from minidocker.registry.client import in_thread
+from minidocker.registry.progress import Meter, Progress, Report
+from minidocker.registry.resolve import Resolved
+from minidocker.registry.transfers import Transfers
+
+
+class Blobs(Protocol):
+    """What a pull needs of the blob store."""
+
+    def has(self, digest: Digest) -> bool: ...
+    def path(self, digest: Digest) -> Path: ...
+    def put(self, content: bytes) -> Digest: ...
+    def ingest(self, expected: Digest | None, size: int | None) -> Any: ...
+
+
+class Layers(Protocol):
+    """What a pull needs of the layer store; layers are that store's own objects."""
+
+    def get(self, chain: Digest) -> Any: ...
+    def apply(
+        self,
+        blob: Path,
+        media_type: str,
+        diff_id: Digest,
+        parent: Any,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """All that an image store has to write down.
+
+    top       digest of what the reference named (index or manifest).
+    manifest  digest of the manifest, whose bytes are a blob now; as is the config's.
+    layers    as the manifest lists them, base first; diff IDs are in `config`.
+    """
+
+    top: Digest
+    manifest: Digest
+    manifest_media_type: str
+    config_id: Digest
+    config_media_type: str
+    config: ImageConfig
+    layers: tuple[Descriptor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A pull that is known in full before a byte of a layer moves."""
+
+    resolved: Resolved
+    config_content: bytes
+    config: ImageConfig
+    layers: tuple[Descriptor, ...]
+    chains: tuple[Digest, ...]
+
+    @property
+    def digests(self) -> set[Digest]:
+        """All blobs and chain IDs that will be there in the end."""
+        blobs = {layer.digest for layer in self.layers}
+        return {self.resolved.document.config.digest, self.resolved.manifest.digest} | blobs | set(self.chains)
+
+
+async def plan(resolved: Resolved) -> Plan:
+    """Fetch and check the config. Raises as Resolved.config; Unsupported: a layer that lies elsewhere (foreign)."""
+    for layer in resolved.document.layers:
+        if layer.urls:
+            raise Unsupported(f"layer {layer.digest} is to be fetched from another address (foreign layer); refused")
+    content, config = await resolved.config()
+    diff_ids = config.diff_ids
+    chains = tuple(chain_id(diff_ids[: count + 1]) for count in range(len(diff_ids)))
+    return Plan(resolved, content, config, tuple(resolved.document.layers), chains)
+
+
+class Puller:
+    """Carries out plans with one engine's stores."""
+
+    def __init__(self, blobs: Blobs, layers: Layers, transfers: Transfers) -> None:
+        self._blobs, self._layers, self._transfers = blobs, layers, transfers
+
+    async def run(self, plan: Plan, report: Report) -> Pulled:
+        """Bring in everything of `plan`; on an error or when cancelled, what is under way is stopped and removed.
+
+        Raises  the first error: VerificationError, Unavailable, KernelError (ENOSPC), what unpacking raises.
+        """
+        for layer in plan.layers:
+            report(Progress("Pulling fs layer", layer.digest.short))
+        unpacked = [asyncio.get_running_loop().create_future() for _ in plan.layers]
+        tasks = [
+            asyncio.ensure_future(self._layer(plan, number, unpacked, report)) for number in range(len(plan.layers))
+        ]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for future in unpacked:
+                future.cancel()
+        document = plan.resolved.document
+        await in_thread(self._blobs.put, plan.config_content)
+        await in_thread(self._blobs.put, plan.resolved.manifest.content)
+        return Pulled(
+            plan.resolved.top.digest,
+            plan.resolved.manifest.digest,
+            plan.resolved.manifest.media_type,
+            document.config.digest,
+            document.config.media_type,
+            plan.config,
+            plan.layers,
+        )
+
+    async def _layer(self, plan: Plan, number: int, unpacked: list["asyncio.Future[Any]"], report: Report) -> None:
+        descriptor, chain = plan.layers[number], plan.chains[number]
+        short = descriptor.digest.short
+        layer = self._layers.get(chain)
+        if layer is not None:
+            report(Progress("Already exists", short))
+        else:
+            await self._blob(plan, descriptor, report)
+            parent = await unpacked[number - 1] if number else None
+            diff_id = plan.config.diff_ids[number]
+            layer = await self._transfers.share(
+                f"layer {chain}",
+                lambda shared: self._unpack(descriptor, diff_id, parent, shared),
+                _named(report, short),
+            )
+            report(Progress("Pull complete", short))
+        unpacked[number].set_result(layer)
+
+    async def _blob(self, plan: Plan, descriptor: Descriptor, report: Report) -> None:
+        short = descriptor.digest.short
+        if not self._blobs.has(descriptor.digest):
+            if self._transfers.downloading.locked():
+                report(Progress("Waiting", short))
+            await self._transfers.share(
+                f"blob {descriptor.digest}", lambda shared: self._download(plan, descriptor, shared), report
+            )
+        report(Progress("Download complete", short))
+
+    async def _download(self, plan: Plan, descriptor: Descriptor, report: Report) -> None:
+        short = descriptor.digest.short
+        meter = Meter(report, "Downloading", short, descriptor.size)
+
+        def waiting(seconds: float) -> None:
+            report(Progress(f"Retrying in {seconds:.0f} second{'' if round(seconds) == 1 else 's'}", short))
+
+        async with self._transfers.downloading:
+            with self._blobs.ingest(descriptor.digest, descriptor.size) as ingest:
+                await plan.resolved.client.download(descriptor, ingest, meter.at, waiting)
+                report(Progress("Verifying Checksum", short))
+                await in_thread(ingest.commit)
+
+    async def _unpack(self, descriptor: Descriptor, diff_id: Digest, parent: Any, report: Report) -> Any:
+        meter = Meter(report, "Extracting", descriptor.digest.short, descriptor.size)
+        loop = asyncio.get_running_loop()
+
+        def moved(done_bytes: int) -> None:
+            loop.call_soon_threadsafe(meter.at, done_bytes)
+
+        async with self._transfers.unpacking:
+            blob = self._blobs.path(descriptor.digest)
+            return await in_thread(self._layers.apply, blob, descriptor.media_type, diff_id, parent, moved)
+
+
+def _named(report: Report, id: str) -> Report:
+    """The same progress under this pull's own name for the layer (another pull may know it by another blob)."""
+    return lambda progress: report(Progress(progress.status, id, progress.current, progress.total))
