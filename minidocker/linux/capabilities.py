@@ -1,9 +1,11 @@
 """Capabilities: root's power cut into some forty pieces, each of which a process has or lacks.
 
-Source  capabilities(7), capget(2), prctl(2); kernel include/uapi/linux/capability.h; the defaults are Docker's (moby, oci/caps).
-Rules   - five sets a thread. bounding: the most that execve can give; permitted: what it may use; effective: what counts now;
-          inheritable and ambient: what outlives execve without a file's help (kept empty: CVE-2022-24769).
-        - order when a container starts: keepcaps, change uid, cut bounding, capset, ambient. After the cut nothing comes back.
+Source  capabilities(7), capget(2), prctl(2); kernel include/uapi/linux/capability.h; the defaults are Docker's (moby,
+        oci/caps).
+Rules   - five sets a thread. bounding: the most that execve can give; permitted: what it may use; effective: what
+          counts now; inheritable and ambient: what outlives execve without a file's help (kept empty: CVE-2022-24769).
+        - order when a container starts: keepcaps, change uid, cut bounding, capset, ambient. After the cut nothing
+          comes back.
         - cutting the bounding set needs CAP_SETPCAP; so does a larger inheritable set.
         - names are as in the kernel and in OCI documents: "CAP_NET_RAW". A user may write "net_raw".
 """
@@ -18,16 +20,15 @@ from minidocker.errors import InvalidArgument, KernelError
 from minidocker.linux.process import prctl
 from minidocker.linux.syscall import syscall
 
-# The index is the capability's number.
-NAMES: tuple[str, ...] = tuple(
-    f"CAP_{name}"
-    for name in (
-        "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE "
-        "NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN "
-        "SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE "
-        "MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
-    ).split()
-)
+_IN_ORDER = """
+    CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID
+    SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER
+    SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE
+    SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP
+    MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF
+    CHECKPOINT_RESTORE
+"""
+NAMES: tuple[str, ...] = tuple(f"CAP_{name}" for name in _IN_ORDER.split())  # the index is the capability's number
 _NUMBER = {name: number for number, name in enumerate(NAMES)}
 
 # What root in a container keeps unless asked otherwise: mask 0xa80425fb.

@@ -1,12 +1,12 @@
-"""Fork server: a small process, its imports done, that forks on request, so that nobody waits for an interpreter to start.
+"""Fork server: a small process, its imports done, that forks on request: nobody waits for an interpreter to start.
 
-Source  fork(2), unix(7) on SCM_RIGHTS, pidfd_open(2), prctl(2) PR_SET_CHILD_SUBREAPER; gc.freeze and signal.set_wakeup_fd in the
-        Python library reference; CVE-2019-5736.
+Source  fork(2), unix(7) on SCM_RIGHTS, pidfd_open(2), prctl(2) PR_SET_CHILD_SUBREAPER; gc.freeze and
+        signal.set_wakeup_fd in the Python library reference; CVE-2019-5736.
 Rules   - the server has one thread: a fork of a process with more may copy a lock that nobody will ever release.
-        - it is a fresh exec of a sealed copy of the interpreter, so a container can't write to the host's python through it.
-        - it ends at the end of file of its socket, not by a parent-death signal: that fires when a THREAD of the client ends.
-        - one request is one packet, and one answer: nothing else is on the socket, so client and server cannot drift apart.
-        - only the server reaps its children, and only after it has answered: the pid in an answer cannot be another's.
+        - it is a fresh exec of a sealed copy of the interpreter, so that a container can't write to the host's python.
+        - it ends at its socket's end of file, not by a parent-death signal, which fires when a client's THREAD ends.
+        - each request gets one answer, each is one packet, and nothing else is on the socket: they cannot drift apart.
+        - only the server reaps its children, and only between requests: the pid in an answer cannot be another's.
 
     client ── packet: where the request is, request, fds ──> server ── fork ──> child: run(request, fds)
            <───── packet: pid or -errno, message, pidfd ────
@@ -40,7 +40,7 @@ _ANSWER = struct.Struct("i")
 _ANSWER_LIMIT = 4096
 _ENOUGH_TO_END_SECONDS = 10
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# The start of a server. `import minidocker` is possible only once sys.path is set, so this line has to come from the command line.
+# How a server begins. Nothing of ours can be imported before sys.path is set, so this has to be on the command line.
 _BOOT = "import sys; sys.path += sys.argv[5:]; from minidocker.linux.forkserver import main; main(*sys.argv[2:5])"
 
 
@@ -49,7 +49,7 @@ class ForkServerDied(MinidockerError):
 
 
 class ForkedProcess(NamedTuple):
-    """A child of the server: its pid and a pidfd, which the caller closes. The server reaps it: waitid by others is ECHILD."""
+    """A child of the server, which reaps it; the caller may poll and signal the pidfd, and closes it."""
 
     pid: int
     pidfd: int
@@ -73,7 +73,8 @@ class ForkServer:
         """Start a server; returns at once, the first fork waits until it is up.
 
         name         its argv[0], which all its forks show in `ps`: "minidocker-launcher".
-        entry        "module:function" to call there as function(socket, exec_root); it imports what the forks need and calls `serve`.
+        entry        "module:function", called there as function(socket, exec_root): it imports what the forks need,
+                     then calls `serve`.
         exec_root    named in its argv, so that `ps` tells whose server it is.
         python_path  where it may import from, besides the standard library and the place of this package.
         Raises       KernelError: no memory, no processes left, no sealed memfd.
@@ -129,6 +130,12 @@ class ForkServer:
                 answer, received = self._exchange(packet, passed)
         return self._read_answer(answer, received)
 
+    def __enter__(self) -> "ForkServer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """End the server and wait for it; what it forked lives on. May be called twice."""
         with self._lock:
@@ -162,8 +169,10 @@ class ForkServer:
 
     def _read_answer(self, answer: bytes, received: list[int]) -> ForkedProcess:
         (number,) = _ANSWER.unpack_from(answer)
-        if number > 0:
+        if number > 0 and received:
             return ForkedProcess(number, received[0])
+        if number > 0:
+            raise KernelError("recvmsg", self.name, errno.EMFILE, "our limit of open files is reached")
         text = answer[_ANSWER.size :].decode(errors="replace")
         if number == 0:
             raise InvalidArgument(f"{self.name} refused the request: {text}")
@@ -179,7 +188,7 @@ def _environment() -> dict[str, str]:
     environment = {"PYTHONHOME": f"{sys.base_prefix}:{sys.base_exec_prefix}", "PATH": _PATH, "LANG": "C.UTF-8"}
     library_directory = sysconfig.get_config_var("LIBDIR")
     if sysconfig.get_config_var("Py_ENABLE_SHARED") and library_directory:
-        environment["LD_LIBRARY_PATH"] = library_directory  # an $ORIGIN in the interpreter's run path means nothing in a memfd
+        environment["LD_LIBRARY_PATH"] = library_directory  # a run path with $ORIGIN means nothing in a memfd
     return environment
 
 
@@ -189,6 +198,7 @@ def main(exec_root: str, entry: str, fd: str) -> None:
     os.set_inheritable(sock.fileno(), False)
     process.close_from(3, keep=[sock.fileno()])
     process.set_name(sys.orig_argv[0])
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(0o022)
     module, _, function = entry.partition(":")
     call = getattr(import_module(module), function)
@@ -204,17 +214,17 @@ def serve(
 ) -> None:
     """Fork a child for each request that comes by `sock`; returns at its end of file.
 
-    run      called in the child with the request and its descriptors; then the child ends, with 0, or with 125 if `run` raised.
-    prepare  called in the server before each fork, to load or keep what later children need too; if it raises, nothing is forked
-             and the client gets the text.
-    Changes  the caller: a subreaper, garbage frozen, a handler of SIGCHLD. It must be its process's only thread.
+    run      called in the child with the request and its descriptors; then the child ends, with 0, or 125 if it raised.
+    prepare  called in the server before each fork, to load or keep what later children need too; if it raises, nothing
+             is forked and the client gets the text.
+    Changes  the caller: a subreaper, garbage frozen, a handler of SIGCHLD.
     """
-    assert threading.active_count() == 1, "a fork server must have one thread"
+    assert len(os.listdir("/proc/self/task")) == 1, "a fork server must have one thread"
     process.set_child_subreaper()
     gc.collect()
     gc.freeze()  # no collection writes to the pages of what exists now, so children go on sharing them
     wakeup, wakeup_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)  # a handler must exist for the wake-up byte to be written
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)  # without a handler no wake-up byte is written
     signal.set_wakeup_fd(wakeup_end, warn_on_full_buffer=False)
     poll = select.poll()
     poll.register(sock, select.POLLIN)
@@ -234,9 +244,11 @@ def _serve_one(
 ) -> bool:
     """Take one request, fork, answer; False at the end of file."""
     try:
-        packet, fds, _, _ = socket.recv_fds(sock, _INLINE_LIMIT, _MAX_FDS + 1, socket.MSG_CMSG_CLOEXEC)
+        packet, fds, flags, _ = socket.recv_fds(sock, _INLINE_LIMIT, _MAX_FDS + 1, socket.MSG_CMSG_CLOEXEC)
         if not packet:
             return False
+        if flags & socket.MSG_CTRUNC:  # our limit of open files cut the list: a child must not run with half of it
+            packet = b""
         answer, pidfd = _fork(packet, fds, run, prepare)
         try:
             socket.send_fds(sock, [answer[:_ANSWER_LIMIT]], pidfd)
@@ -251,8 +263,10 @@ def _serve_one(
 def _fork(
     packet: bytes, fds: list[int], run: Callable[[bytes, list[int]], None], prepare: Callable[[bytes], object] | None
 ) -> tuple[bytes, list[int]]:
-    """The answer to a request, and the child's pidfd to send with it."""
+    """The answer to a request, and the child's pidfd to send with it. An empty packet: its descriptors were lost."""
     try:
+        if not packet:
+            return _failure(errno.EMFILE), []
         request = packet[1:]
         if packet[:1] == _IN_MEMFD:
             memfd = fds.pop(0)
@@ -263,16 +277,23 @@ def _fork(
                 prepare(request)
             except Exception as error:
                 return _ANSWER.pack(0) + (str(error) or repr(error)).encode(), []
-        try:
-            pid = os.fork()
-        except OSError as error:
-            return _ANSWER.pack(-(error.errno or errno.EAGAIN)), []
+        pid = os.fork()
         if pid == 0:
             _child(request, fds, run)
-        return _ANSWER.pack(pid), [os.pidfd_open(pid)]
+        try:
+            return _ANSWER.pack(pid), [os.pidfd_open(pid)]
+        except OSError:
+            os.kill(pid, signal.SIGKILL)  # a child that nobody could hold on to
+            raise
+    except OSError as error:
+        return _failure(error.errno or errno.EAGAIN), []
     finally:
         for fd in fds:
             os.close(fd)
+
+
+def _failure(number: int) -> bytes:
+    return _ANSWER.pack(-number)
 
 
 def _child(request: bytes, fds: list[int], run: Callable[[bytes, list[int]], None]) -> None:

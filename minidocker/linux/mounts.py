@@ -23,6 +23,8 @@ from minidocker.linux.rooted_paths import open_in_root as open_in_root
 from minidocker.linux.rooted_paths import openat2 as openat2
 from minidocker.linux.syscall import c_string, syscall
 
+Place = str | bytes | os.PathLike[str]
+
 
 class MountFlag(IntFlag):
     """The flags of mount(2) (MS_...; kernel include/uapi/linux/mount.h)."""
@@ -51,6 +53,7 @@ class MountFlag(IntFlag):
     LAZYTIME = 1 << 25
 
 
+NO_FLAGS = MountFlag(0)
 _PROPAGATION = MountFlag.PRIVATE | MountFlag.SHARED | MountFlag.SLAVE | MountFlag.UNBINDABLE
 # What mount_setattr(2) can set for a whole tree; these four have the same bits there.
 _RECURSIVE = MountFlag.RDONLY | MountFlag.NOSUID | MountFlag.NODEV | MountFlag.NOEXEC
@@ -58,7 +61,7 @@ _RECURSIVE = MountFlag.RDONLY | MountFlag.NOSUID | MountFlag.NODEV | MountFlag.N
 # Option words of fstab and OCI documents: whether the word sets its flag or clears it.
 OPTIONS: Mapping[str, tuple[bool, MountFlag]] = MappingProxyType(
     {
-        "defaults": (True, MountFlag(0)),
+        "defaults": (True, NO_FLAGS),
         "ro": (True, MountFlag.RDONLY),
         "rw": (False, MountFlag.RDONLY),
         "nosuid": (True, MountFlag.NOSUID),
@@ -101,7 +104,7 @@ OPTIONS: Mapping[str, tuple[bool, MountFlag]] = MappingProxyType(
 )
 
 _MOUNT_HINTS = {
-    errno.EPERM: "needs CAP_SYS_ADMIN in the user namespace that owns the mount namespace, or the source is locked there",
+    errno.EPERM: "needs CAP_SYS_ADMIN in the user namespace that owns the mount namespace; or a flag is locked there",
     errno.EINVAL: "the source is no such filesystem or mount, or an option is unknown: the kernel log may say which",
     errno.ENODEV: "this kernel does not have the filesystem: see /proc/filesystems",
     errno.EBUSY: "already mounted there, or in use",
@@ -115,11 +118,11 @@ _MOUNT_HINTS = {
 class MountOptions:
     """Option words, sorted by what becomes of them."""
 
-    flags: MountFlag = MountFlag(0)  # for mount(2)
-    cleared: MountFlag = MountFlag(0)  # asked for explicitly: a remount must not carry them over
+    flags: MountFlag = NO_FLAGS  # for mount(2)
+    cleared: MountFlag = NO_FLAGS  # asked for explicitly: a remount must not carry them over
     propagation: tuple[MountFlag, ...] = ()  # each a call of its own, after the mount
-    recursive: MountFlag = MountFlag(0)  # "rro" and the like, for set_recursively
-    recursive_cleared: MountFlag = MountFlag(0)
+    recursive: MountFlag = NO_FLAGS  # "rro" and the like, for set_recursively
+    recursive_cleared: MountFlag = NO_FLAGS
     data: str = ""  # the filesystem's own options, comma-separated
     copy_up: bool = False  # "tmpcopyup": fill a tmpfs with what it hides
 
@@ -127,12 +130,12 @@ class MountOptions:
 def parse_options(options: Sequence[str]) -> MountOptions:
     """Sort the option words of an fstab line or an OCI mount; of two words that contradict each other the later counts.
 
-    >>> parse_options(["nosuid", "ro", "rw", "size=64k", "rprivate"])
-    MountOptions(flags=<MountFlag.NOSUID: 2>, cleared=<MountFlag.RDONLY: 1>, propagation=(<MountFlag.PRIVATE|REC: 278528>,), \
-recursive=<MountFlag: 0>, recursive_cleared=<MountFlag: 0>, data='size=64k', copy_up=False)
+    >>> options = parse_options(["nosuid", "ro", "rw", "size=64k", "rprivate"])
+    >>> options.flags, options.cleared, options.data
+    (<MountFlag.NOSUID: 2>, <MountFlag.RDONLY: 1>, 'size=64k')
     """
-    setting = {False: MountFlag(0), True: MountFlag(0)}  # by whether the words stand for a whole tree: cleared is below
-    clearing = {False: MountFlag(0), True: MountFlag(0)}
+    setting = {False: NO_FLAGS, True: NO_FLAGS}  # by whether the word is for the whole tree ("rro")
+    clearing = {False: NO_FLAGS, True: NO_FLAGS}
     propagation: list[MountFlag] = []
     data: list[str] = []
     for word in options:
@@ -160,10 +163,10 @@ recursive=<MountFlag: 0>, recursive_cleared=<MountFlag: 0>, data='size=64k', cop
 
 
 def mount(
-    source: str | bytes | os.PathLike[str] | None,
-    target: str | bytes | os.PathLike[str],
+    source: Place | None,
+    target: Place,
     fstype: str | None = None,
-    flags: MountFlag = MountFlag(0),
+    flags: MountFlag = NO_FLAGS,
     data: str | bytes | None = None,
 ) -> None:
     """Attach a filesystem, or another place of the tree (BIND), at `target`; or change a mount (REMOUNT).
@@ -175,7 +178,7 @@ def mount(
     """
     options = c_string(data) if data else None
     if options is not None and len(options) >= os.sysconf("SC_PAGESIZE"):
-        raise InvalidArgument(f"mount options for {os.fsdecode(target)} are {len(options)} bytes long, a page is the limit")
+        raise InvalidArgument(f"mount options for {os.fsdecode(target)} are longer than a page: {len(options)} bytes")
     syscall(
         "mount",
         None if source is None else c_string(source),
@@ -188,7 +191,7 @@ def mount(
     )
 
 
-def unmount(target: str | bytes | os.PathLike[str], *, detach: bool = False) -> None:
+def unmount(target: Place, *, detach: bool = False) -> None:
     """Remove the topmost mount at `target`; a symbolic link there is not followed.
 
     detach  True: with all mounts below, hidden now, freed when the last user leaves (MNT_DETACH).
@@ -200,7 +203,7 @@ def unmount(target: str | bytes | os.PathLike[str], *, detach: bool = False) -> 
     syscall("umount2", c_string(target), nofollow_flag | (detach_flag if detach else 0), path=target, hint=hint)
 
 
-def set_propagation(target: str | bytes | os.PathLike[str], flag: MountFlag) -> None:
+def set_propagation(target: Place, flag: MountFlag) -> None:
     """Say whether mounts below `target` are seen in its peers (SHARED), only from its master (SLAVE), or not (PRIVATE).
 
     flag    exactly one of PRIVATE, SHARED, SLAVE, UNBINDABLE; with REC for all mounts below too.
@@ -212,26 +215,27 @@ def set_propagation(target: str | bytes | os.PathLike[str], flag: MountFlag) -> 
     syscall("mount", None, c_string(target), None, flag, None, path=target, hint={errno.EINVAL: "not a mount point"})
 
 
-def set_recursively(target: str | bytes | os.PathLike[str], flags: MountFlag, cleared: MountFlag = MountFlag(0)) -> None:
+def set_recursively(target: Place, flags: MountFlag, cleared: MountFlag = NO_FLAGS) -> None:
     """Set and clear flags of the mount at `target` and of all below it, all or none.
 
     flags, cleared  of RDONLY, NOSUID, NODEV, NOEXEC.
-    Raises          KernelError: ENOSYS a kernel before 5.12, EINVAL not a mount point, EPERM a locked flag would be cleared.
+    Raises          KernelError: ENOSYS a kernel before 5.12, EINVAL not a mount point, EPERM a locked flag to clear.
     Source          mount_setattr(2).
     """
     if (flags | cleared) & ~_RECURSIVE:
         raise InvalidArgument(f"{(flags | cleared)!r} cannot be set on a whole tree")
     at_fdcwd, at_recursive = -100, 0x8000
-    attributes = struct.pack("=QQQQ", flags, cleared, 0, 0)  # struct mount_attr: set, clear, propagation, user namespace
+    attributes = struct.pack("=QQQQ", flags, cleared, 0, 0)  # struct mount_attr: set, clear, propagation, user ns
+    where = (at_fdcwd, c_string(target), at_recursive)
     hint = {errno.ENOSYS: "needs Linux 5.12"}
-    syscall("mount_setattr", at_fdcwd, c_string(target), at_recursive, attributes, len(attributes), path=target, hint=hint)
+    syscall("mount_setattr", *where, attributes, len(attributes), path=target, hint=hint)
 
 
 def pivot_root_here() -> None:
     """Make the working directory the root of every process of this mount namespace, and let go of the old root.
 
-    The working directory must be a mount point, private or slave. Both roots are stacked at "/" for a moment, the old one on top,
-    so no directory is needed to put it in.
+    The working directory must be a mount point, private or slave. Both roots are stacked at "/" for a moment, the old
+    one on top, so no directory is needed to put it in.
     Raises  KernelError: EINVAL not a mount point, or it or its parent is shared; EBUSY it is the root already.
     Source  pivot_root(2), "pivot_root(".", ".")".
     """
@@ -273,15 +277,15 @@ def mountinfo(pid: int | str = "self") -> list[Mount]:
 def parse_mountinfo(text: str) -> list[Mount]:
     r"""The mounts that the text of a mountinfo file lists.
 
-    >>> parse_mountinfo(r"36 35 98:0 /a /b\040c rw,noatime master:1 - ext3 /dev/root rw,errors=continue" + "\n")[0].mount_point
+    >>> parse_mountinfo(r"36 35 98:0 /a /b\040c rw,noatime master:1 - ext3 /dev/root rw,errors=continue")[0].mount_point
     '/b c'
     """
-    # Only "\n" ends a line: splitlines() would also split at the other line ends that a path may hold. A field may be empty.
+    # Only "\n" ends a line: splitlines() would also split at the other line ends that a path may hold.
     return [_parse_mount(line) for line in text.split("\n") if line]
 
 
 def _parse_mount(line: str) -> Mount:
-    fields = line.split(" ")
+    fields = line.split(" ")  # not split(): a field may be empty
     end = fields.index("-", 6)  # after the optional fields, of which there may be any number
     number, parent, device, root, mount_point, options = fields[:6]
     fstype, source, super_options = fields[end + 1 : end + 4]

@@ -5,8 +5,8 @@ Rules   - a namespace is made by unshare (or clone) and entered by setns; it liv
           or a bind mount holds it.
         - user, mount, uts, ipc, net and cgroup change the caller at once; pid and time change only its later children.
         - a user namespace comes first: it owns those that are made after it, or together with it.
-        - only single-threaded processes may enter a user or time namespace, and a mount namespace wants an unshared cwd and root;
-          so never call unshare or setns in the daemon or in a notebook's kernel.
+        - a process with several threads may not make or enter a user namespace, and in others only the calling thread
+          would move: never call unshare or setns in the daemon or in a notebook's kernel.
 """
 
 import errno
@@ -72,7 +72,7 @@ _SETNS_HINTS = {
 
 
 def unshare(flags: CloneFlag) -> None:
-    """Give the caller new namespaces of the kinds in `flags`, copied from (mount) or empty beside (net, pid) its old ones.
+    """Give the caller new namespaces of the kinds in `flags`: a copy of the old (mount, uts), or empty (net, ipc, pid).
 
     Raises  KernelError: EPERM no privilege, EINVAL several threads or an unknown kind, ENOSPC a limit is reached.
     Source  unshare(2).

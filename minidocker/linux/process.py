@@ -1,11 +1,14 @@
-"""Processes: references that cannot go stale (pidfds), traits set by prctl, descriptors, and a copy of a program that nobody can change.
+"""Processes: references that cannot go stale (pidfds), traits set by prctl, descriptors, programs that nobody changes.
 
-Source  pidfd_open(2), pidfd_send_signal(2), prctl(2), close_range(2), memfd_create(2), fcntl(2) "File Sealing", proc_pid_stat(5).
-Rules   - a pid may be given to another process once its own is reaped; a pidfd never is. Hold a pidfd, or check `start_time`.
+Source  pidfd_open(2), pidfd_send_signal(2), prctl(2), close_range(2), memfd_create(2), fcntl(2) "File Sealing",
+        proc_pid_stat(5), signal(7).
+Rules   - a pid may be given to another process once its own is reaped; a pidfd never is. Hold a pidfd, or compare
+          `start_time`.
         - a pidfd is readable (poll) from the end of its process on.
-        - the parent-death signal is cleared by a change of uid and by a set-uid execve; it fires when the THREAD that forked ends.
-        - a program to be run in a container's namespaces is run from a sealed memfd, else root in there could write to it through
-          /proc/PID/exe (CVE-2019-5736).
+        - the parent-death signal is cleared by a change of uid and by a set-uid execve; it fires when the THREAD that
+          forked ends.
+        - a program to be run in a container's namespaces is run from a sealed memfd, else root in there could write to
+          it through /proc/PID/exe (CVE-2019-5736).
 """
 
 import errno
@@ -64,7 +67,7 @@ def prctl(option: int, *values: int | bytes, subject: object = None, hint: str =
 
 
 def set_child_subreaper() -> None:
-    """Make the caller the parent of descendants whose parent ends: it must then wait for them. Children do not inherit it."""
+    """Make the caller the parent of descendants whose parent ends; it must reap them. Children do not inherit it."""
     prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
@@ -76,13 +79,13 @@ def set_parent_death_signal(signal: int) -> None:
     prctl(_PR_SET_PDEATHSIG, signal)
 
 
-def set_dumpable(dumpable: bool) -> None:  # noqa: FBT001
-    """False: no core dump, no ptrace, and /proc/PID of the caller belongs to root of the first user namespace. Until execve."""
+def set_dumpable(dumpable: bool) -> None:
+    """False: until execve no core dump, no ptrace, and /proc/PID belongs to root of the first user namespace."""
     prctl(_PR_SET_DUMPABLE, int(dumpable))
 
 
 def set_no_new_privs() -> None:
-    """From now on execve gives no privilege: set-uid bits and file capabilities do nothing, here and in all children, for ever."""
+    """For ever, and in all children: execve gives no privilege, set-uid bits and file capabilities do nothing."""
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
@@ -91,7 +94,19 @@ def set_name(name: str) -> None:
     prctl(_PR_SET_NAME, c_string(name)[:15])
 
 
-def set_keep_caps(keep: bool) -> None:  # noqa: FBT001
+def reset_signals() -> None:
+    """Every signal's default action, none blocked: what a new program expects, for ignored ones stay so over execve.
+
+    Python itself ignores SIGPIPE and SIGXFSZ; an engine started by nohup has SIGHUP ignored.
+    Source  signal(7), "Signal dispositions"; execve(2).
+    """
+    for number in signals.valid_signals() - {signals.SIGKILL, signals.SIGSTOP}:
+        if signals.getsignal(number) is not signals.SIG_DFL:
+            signals.signal(number, signals.SIG_DFL)
+    signals.pthread_sigmask(signals.SIG_SETMASK, ())
+
+
+def set_keep_caps(keep: bool) -> None:
     """True: a change from uid 0 to others keeps the permitted capabilities (the effective are lost). Until execve."""
     prctl(_PR_SET_KEEPCAPS, int(keep))
 

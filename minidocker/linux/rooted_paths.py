@@ -1,7 +1,8 @@
 """Paths that cannot leave a root: what an image or a container named is looked up as if the root were "/".
 
 Source  openat2(2), path_resolution(7), symlink(7); why checks before use fail: CVE-2018-15664, CVE-2021-30465.
-Rules   - the descriptor that was checked is the one that is used: mount on, read or write `fd_path(fd)`, never the path again.
+Rules   - the descriptor that was checked is the one that is used: mount on, read or write `fd_path(fd)`, never the path
+          again.
         - absolute links and `..` are resolved within the root; /proc's magic links, which jump anywhere, are refused.
 """
 
@@ -27,6 +28,7 @@ class Resolve(IntFlag):
     IN_ROOT = 0x10
 
 
+ANYWHERE = Resolve(0)  # as open(2) does
 _MAX_LINKS = 40  # as many as the kernel follows in one path
 _MAX_RETRIES = 1000
 _HINTS = {
@@ -36,12 +38,12 @@ _HINTS = {
 }
 
 
-def openat2(dir_fd: int, path: str | bytes, flags: int, mode: int = 0, resolve: Resolve = Resolve(0)) -> int:
+def openat2(dir_fd: int, path: str | bytes, flags: int, mode: int = 0, resolve: Resolve = ANYWHERE) -> int:
     """Open `path`, relative to the directory `dir_fd`, under the limits of `resolve`; close-on-exec always.
 
     flags   of os.O_*; unlike open(2) it refuses unknown flags and ones that make no sense together.
     mode    of a file that O_CREAT or O_TMPFILE makes; must be 0 otherwise.
-    Raises  KernelError: EXDEV the path leaves (BENEATH), ELOOP a refused link, EAGAIN the tree changed too fast, ENOSYS.
+    Raises  KernelError: EXDEV the path leaves (BENEATH), ELOOP a refused link, EAGAIN the tree changed too fast.
     Source  openat2(2).
     """
     name = c_string(path)
@@ -50,7 +52,7 @@ def openat2(dir_fd: int, path: str | bytes, flags: int, mode: int = 0, resolve: 
         try:
             return syscall("openat2", dir_fd, name, how, len(how), path=path, hint=_HINTS)
         except KernelError as error:
-            # EAGAIN: something was renamed or mounted while `..` was walked, so the kernel could not be sure; ask again.
+            # EAGAIN: something was renamed or mounted while `..` was walked, so the kernel is not sure; ask again.
             if error.errno not in (errno.EAGAIN, errno.EINTR) or attempt == _MAX_RETRIES - 1:
                 raise
     raise AssertionError("unreachable")
@@ -100,7 +102,7 @@ def mkdirs_in_root(root_fd: int, path: str, mode: int = 0o755) -> int:
 
 
 def _step(root_fd: int, parent: str, name: str, mode: int) -> str | None:
-    """Make sure that `name` exists in the real directory `parent`; None if it is a directory, its target if it is a link."""
+    """Make sure that `name` is in the real directory `parent`; None for a directory, the target for a link."""
     path = f"{parent}/{name}" if parent else name
     with _closing(_open_real(root_fd, parent or ".", os.O_DIRECTORY)) as parent_fd:
         try:

@@ -2,10 +2,12 @@
 
 Source  syscall(2); errno(3); syscalls(2); the ctypes chapter of the Python library reference;
         numbers: kernel arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h (aarch64).
-Rules   - every argument is one machine word: a number, or the address of a buffer. We declare them all as `void *`, since a
-          Python int without a declared type would be cut to 32 bits.
-        - a buffer that the kernel fills is a bytearray; one that it only reads is bytes. A C string is `c_string(text)`.
-        - a result of -1 means failure and becomes KernelError with errno, the object and a hint; nothing else is checked.
+Rules   - every argument is one machine word: a number, or the address of a buffer. We declare them all as `void *`,
+          since a Python int without a declared type would be cut to 32 bits.
+        - a buffer that the kernel fills is a bytearray; one that it only reads is bytes. A C string is
+          `c_string(text)`.
+        - a result of -1 means failure and becomes KernelError with errno, the object and a hint; nothing else is
+          checked.
         - a call that a signal interrupts is not repeated here: EINTR is the caller's to judge.
 """
 
@@ -80,9 +82,7 @@ def syscall(name: str, *args: Word, path: object = None, hint: str | Mapping[int
     Raises  KernelError when the kernel answers -1; AttributeError if neither libc nor our table knows the name.
     Source  syscall(2); the call's own page in section 2.
     """
-    words = [
-        (ctypes.c_char * len(word)).from_buffer(word) if isinstance(word, bytearray) else word for word in args
-    ]
+    words = [(ctypes.c_char * len(word)).from_buffer(word) if isinstance(word, bytearray) else word for word in args]
     result = _function(name, len(words))(*words)
     if result == -1:
         errno = ctypes.get_errno()

@@ -1,11 +1,12 @@
 """Terminals: a pty is a pair of files, the master for the program that shows it, the slave for the program inside.
 
 Source  pty(7), ioctl_tty(2), credentials(7) on sessions; kernel Documentation/filesystems/devpts.rst.
-Rules   - each container has a devpts of its own; its pty must come from THAT instance, so that the name /dev/pts/0 means
-          the same inside.
-        - the slave is opened from the master (TIOCGPTPEER), never by its name: what is mounted at the name may be someone else's.
+Rules   - each container has a devpts of its own; its pty must come from THAT instance, so that the name /dev/pts/0
+          means the same inside.
+        - the slave is opened from the master (TIOCGPTPEER), never by its name: what stands at the name may be someone
+          else's.
         - O_NOCTTY always: opening must not make it our own controlling terminal.
-        - the slave must be closed by whoever holds the master, or the master never sees the end (EIO when the last slave closes).
+        - whoever reads the master must have closed the slave, or it never sees the end (EIO, when the last one closes).
 """
 
 import fcntl
@@ -27,15 +28,14 @@ _T = TypeVar("_T")
 
 
 def open_pty(devpts_root: str = "/dev/pts") -> tuple[int, int, str]:
-    """A new pty of the devpts that is mounted at `devpts_root`: master descriptor, slave descriptor, slave's name there.
+    """A new pty of the devpts mounted at `devpts_root`: master descriptor, slave descriptor, the slave's name there.
 
     Raises  KernelError: ENOENT no devpts there, ENOTTY something else is there, ENOSPC no pty is left.
     Source  pty(7); TIOCGPTPEER in ioctl_tty(2).
     """
     ptmx = f"{devpts_root}/ptmx"
-    master = _call("open", ptmx, lambda: os.open(ptmx, _OPEN | os.O_NOFOLLOW | os.O_NONBLOCK))
+    master = _call("open", ptmx, lambda: os.open(ptmx, _OPEN | os.O_NOFOLLOW))
     try:
-        os.set_blocking(master, True)  # O_NONBLOCK was only to not wait on a FIFO that stands in ptmx's place
         answer = _call("ioctl TIOCGPTN", ptmx, lambda: fcntl.ioctl(master, _TIOCGPTN, bytes(4)))
         _call("ioctl TIOCSPTLCK", ptmx, lambda: fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0)))
         slave = _call("ioctl TIOCGPTPEER", ptmx, lambda: fcntl.ioctl(master, _TIOCGPTPEER, _OPEN))
@@ -63,7 +63,7 @@ def window_size(fd: int) -> tuple[int, int]:
 
 
 def make_controlling(fd: int) -> None:
-    """Start a session with the terminal `fd` as its controlling terminal, so that ^C and hang-ups reach the caller's children.
+    """Start a session whose controlling terminal is `fd`, so that ^C and hang-ups reach the caller and its children.
 
     Raises  KernelError: EPERM the terminal belongs to another session, or the caller leads a process group.
     Source  setsid(2); TIOCSCTTY in ioctl_tty(2).

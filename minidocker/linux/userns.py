@@ -2,8 +2,8 @@
 
 Source  user_namespaces(7), newuidmap(1); kernel Documentation/admin-guide/namespaces, kernel/user_namespace.c.
 Rules   - a new user namespace has no ids at all (all show as 65534) until a process outside writes its maps, once each.
-        - the writer needs CAP_SETUID and CAP_SETGID outside, else it may map only its own id, one line, setgroups denied first:
-          or a process could leave a group that a file's mode uses to shut it out.
+        - the writer needs CAP_SETUID and CAP_SETGID outside, else it may map only its own id, one line, and must deny
+          setgroups first: or a process could leave a group that a file's mode uses to shut it out.
         - a map is written by one write(2), at most 340 lines, ranges not overlapping on either side.
 """
 
@@ -39,7 +39,8 @@ def write_id_maps(pid: int, uids: Sequence[IdMap], gids: Sequence[IdMap], *, set
 
     uids, gids  the ranges; ids outside them cannot be used and show as 65534 (nobody).
     setgroups   False: setgroups(2) fails in there for ever; an unprivileged writer must ask for it.
-    Raises      InvalidArgument for ranges that no kernel takes; KernelError: EPERM not the writer's ids, or written before.
+    Raises      InvalidArgument for ranges that no kernel takes;
+                KernelError: EPERM not the writer's ids to give, or written before.
     Source      user_namespaces(7), "Defining user and group ID mappings".
     """
     uid_text, gid_text = format_id_map(uids), format_id_map(gids)
