@@ -118,6 +118,8 @@ def supervise(request: bytes, fds: list[int]) -> None:
         if "SIGKILL" in reason and cgroup.oom_kills():
             reason = f"memory limit: the cell used more than {memory_bytes >> 20} MiB and the kernel killed it"
         relay.finish(reason)
+    except Exception as error:
+        send(notebook, "failed", (f"the cell could not be run: {error}", traceback.format_exc()))
     finally:
         cgroup.remove()
 
