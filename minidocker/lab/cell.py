@@ -99,29 +99,27 @@ def supervise(request: bytes, fds: list[int]) -> None:
     notebook = socket.socket(fileno=fds[0])
     code, values, wanted, network, timeout_seconds, memory_bytes, pids, directory = pickle.loads(request)
     process.set_child_subreaper()
-    cgroup = Cgroup.create(f"{CGROUP_PREFIX}{os.getpid()}")
     try:
-        cgroup.apply(Limits(memory_bytes=memory_bytes, pids=pids))
-        namespaces.unshare(CloneFlag.NEWPID)
-        channel, cell_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        pipes = (os.pipe(), os.pipe())
-        supervisor = process.pidfd_open(os.getpid())
-        child = os.fork()
-        if child == 0:
-            _become_cell(cgroup, cell_channel, (pipes[0][1], pipes[1][1]), network, supervisor, directory)
-            _run_cell(cell_channel, code, values, wanted)
-        cell_channel.close()
-        for _, writer in pipes:
-            os.close(writer)
-        relay = Relay(notebook, channel, {pipes[0][0]: "stdout", pipes[1][0]: "stderr"})
-        reason = relay.until_end_of(child, timeout_seconds)
-        if "SIGKILL" in reason and cgroup.oom_kills():
-            reason = f"memory limit: the cell used more than {memory_bytes >> 20} MiB and the kernel killed it"
+        with Cgroup.create(f"{CGROUP_PREFIX}{os.getpid()}") as cgroup:
+            cgroup.apply(Limits(memory_bytes=memory_bytes, pids=pids))
+            namespaces.unshare(CloneFlag.NEWPID)
+            channel, cell_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            pipes = (os.pipe(), os.pipe())
+            supervisor = process.pidfd_open(os.getpid())
+            child = os.fork()
+            if child == 0:
+                _become_cell(cgroup, cell_channel, (pipes[0][1], pipes[1][1]), network, supervisor, directory)
+                _run_cell(cell_channel, code, values, wanted)
+            cell_channel.close()
+            for _, writer in pipes:
+                os.close(writer)
+            relay = Relay(notebook, channel, {pipes[0][0]: "stdout", pipes[1][0]: "stderr"})
+            reason = relay.until_end_of(child, timeout_seconds)
+            if "SIGKILL" in reason and cgroup.oom_kills():
+                reason = f"memory limit: the cell used more than {memory_bytes >> 20} MiB and the kernel killed it"
         relay.finish(reason)
     except Exception as error:
         send(notebook, "failed", (f"the cell could not be run: {error}", traceback.format_exc()))
-    finally:
-        cgroup.remove()
 
 
 class Relay:
