@@ -34,7 +34,7 @@ _NAMES = {NEWLINK: "RTM_NEWLINK", DELLINK: "RTM_DELLINK", GETLINK: "RTM_GETLINK"
           GETADDR: "RTM_GETADDR", NEWROUTE: "RTM_NEWROUTE", GETROUTE: "RTM_GETROUTE"}  # fmt: skip
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_PID = 1, 3, 4, 10, 18, 19
-_IFLA_STATS64, _IFLA_AF_SPEC = 23, 26
+_IFLA_IFALIAS, _IFLA_STATS64, _IFLA_AF_SPEC = 20, 23, 26
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
 _VETH_INFO_PEER, _BRPORT_MODE, _INET6_ADDR_GEN_MODE = 1, 4, 8
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_F_NODAD = 1, 2, 4, 0x02
@@ -69,6 +69,7 @@ class Link:
     mac: str
     mtu: int
     master: int
+    alias: str
     rx_packets: int
     tx_packets: int
     rx_bytes: int
@@ -213,11 +214,13 @@ def veth_messages(
     if bridge_index:
         body += _number(_IFLA_MASTER, bridge_index)
     messages = [Message(NEWLINK, CREATE | EXCL, body + attribute(_IFLA_LINKINFO, kind), host_name)]
-    if hairpin:
-        port = _text(_INFO_SLAVE_KIND, "bridge") + attribute(_INFO_SLAVE_DATA, attribute(_BRPORT_MODE, b"\1"))
-        body = _ifinfo() + _text(_IFLA_IFNAME, host_name) + attribute(_IFLA_LINKINFO, port)
-        messages.append(Message(NEWLINK, 0, body, host_name))
-    return messages
+    return [*messages, hairpin_message(host_name)] if hairpin else messages
+
+
+def hairpin_message(name: str) -> Message:
+    port = _text(_INFO_SLAVE_KIND, "bridge") + attribute(_INFO_SLAVE_DATA, attribute(_BRPORT_MODE, b"\1"))
+    body = _ifinfo() + _text(_IFLA_IFNAME, name) + attribute(_IFLA_LINKINFO, port)
+    return Message(NEWLINK, 0, body, name)
 
 
 def _address_message(index: int, name: str, address: str) -> Message:
@@ -304,9 +307,37 @@ def link_index(name: str) -> int:
         raise KernelError("if_nametoindex", name, error.errno or errno.ENODEV) from None
 
 
-def create_bridge(name: str, address: str, mac: str, mtu: int) -> int:
+def set_hairpin(name: str) -> bool:
+    """Let the bridge send a frame back out of this port of it. Returns False if there is no such interface."""
+    return _change_link(hairpin_message(name))
+
+
+def unplug(name: str) -> bool:
+    """Take an interface out of its bridge and down (0.2 ms, where deleting it takes 20). False: there was none."""
+    body = _IFINFO.pack(socket.AF_UNSPEC, 0, 0, 0, IFF_UP) + _text(_IFLA_IFNAME, name) + _number(_IFLA_MASTER, 0)
+    return _change_link(Message(NEWLINK, 0, body, name))
+
+
+def delete_link(name: str) -> bool:
+    """Remove an interface (of a pair: both ends). Returns False if there was none."""
+    return _change_link(Message(DELLINK, 0, _ifinfo() + _text(_IFLA_IFNAME, name), name))
+
+
+def _change_link(message: Message) -> bool:
+    with Netlink() as netlink:
+        try:
+            netlink.batch([message])
+        except KernelError as error:
+            if error.errno == errno.ENODEV:
+                return False
+            raise
+    return True
+
+
+def create_bridge(name: str, address: str, mac: str, mtu: int, alias: str = "") -> int:
     """Make a bridge with an address ("172.17.0.1/16"), up. Returns its index.
 
+    alias   a text that the interface carries (`ip link` shows it), to know one's own again
     Raises  KernelError EEXIST: an interface of that name exists (it is left as it is). If the address is refused the
             bridge is taken away again.
     """
@@ -316,7 +347,8 @@ def create_bridge(name: str, address: str, mac: str, mtu: int) -> int:
         netlink.batch([Message(NEWLINK, CREATE | EXCL, body, name)])
         index = link_index(name)
         try:
-            netlink.batch([Message(NEWLINK, 0, _ifinfo(index, up=True), name), _address_message(index, name, address)])
+            up = _ifinfo(index, up=True) + _text(_IFLA_IFALIAS, alias)
+            netlink.batch([Message(NEWLINK, 0, up, name), _address_message(index, name, address)])
         except KernelError:
             delete_link(name)
             raise
@@ -327,18 +359,6 @@ def add_address(name: str, address: str) -> None:
     """Give an interface one more address ("10.0.0.1/24"). Raises KernelError EEXIST: it has it."""
     with Netlink() as netlink:
         netlink.batch([_address_message(link_index(name), name, address)])
-
-
-def delete_link(name: str) -> bool:
-    """Remove an interface (of a pair: both ends). Returns False if there was none."""
-    with Netlink() as netlink:
-        try:
-            netlink.batch([Message(DELLINK, 0, _ifinfo() + _text(_IFLA_IFNAME, name), name)])
-        except KernelError as error:
-            if error.errno == errno.ENODEV:
-                return False
-            raise
-    return True
 
 
 def link(name: str) -> Link | None:
@@ -371,6 +391,7 @@ def _link(answer: bytes) -> Link:
         found.get(_IFLA_ADDRESS, b"").hex(":"),
         struct.unpack("=I", found[_IFLA_MTU])[0],
         struct.unpack("=I", found.get(_IFLA_MASTER, b"\0" * 4))[0],
+        found.get(_IFLA_IFALIAS, b"").rstrip(b"\0").decode(errors="replace"),
         *counters,
     )
 

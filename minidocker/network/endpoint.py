@@ -1,0 +1,52 @@
+"""An endpoint: a container's place in a network.
+
+Source  Docker's Container Network Model (sandbox, endpoint, network).
+Rules   - a plain record: the engine keeps it with the container, and hands it back after a daemon's restart.
+"""
+
+import msgspec
+
+from minidocker.network.rules import Published
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """What one container has in one network.
+
+    id              64 hex digits
+    network         name of the network
+    interface       name of the interface inside ("eth0")
+    host_interface  name of its peer on the host
+    address         "172.17.0.2"; prefix: length of the subnet's prefix
+    gateway         "" for an internal network: no default route
+    mtu             bytes
+    """
+
+    id: str
+    network: str
+    container_id: str
+    interface: str
+    host_interface: str
+    address: str
+    prefix: int
+    gateway: str
+    mac: str
+    mtu: int = 1500
+
+    def plan(self) -> dict[str, list[dict[str, object]]]:
+        """What pid 1 configures in its network namespace (`linux.netlink.configure_interfaces`), as data."""
+        interface: dict[str, object] = {
+            "name": self.interface,
+            "mac": self.mac,
+            "mtu": self.mtu,
+            "addresses": [f"{self.address}/{self.prefix}"],
+        }
+        if self.gateway:
+            interface["gateway"] = self.gateway
+        return {"interfaces": [interface]}
+
+
+class LiveEndpoint(msgspec.Struct, frozen=True):
+    """An endpoint of a container that lived on, with the ports that it had published."""
+
+    endpoint: Endpoint
+    published: tuple[Published, ...] = ()

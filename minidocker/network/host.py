@@ -1,0 +1,111 @@
+"""The host's side of a bridge network: the bridge itself, kernel settings, subnets in use.
+
+Source  bridge in rtnetlink(7); kernel Documentation/networking/ip-sysctl.rst.
+Rules   - a bridge that we made carries our mark as its alias; another's bridge is used but never removed.
+        - ip_forward is switched on and left on: others on the host may have come to need it.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+
+from minidocker.errors import Conflict, KernelError
+from minidocker.linux import netlink
+from minidocker.network.addresses import choose_subnet
+
+DEFAULT_EXEC_ROOT = Path("/run/minidocker")
+_SYSCTL = Path("/proc/sys/net/ipv4")
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What one daemon calls its things on the host: the default bridge, and the nftables table, which is also the mark."""
+
+    bridge: str
+    table: str
+
+
+def names(exec_root: Path, bridge: str | None = None) -> Names:
+    """The names of the daemon with this exec-root: pure, so a daemon finds its things again after a crash.
+
+    bridge  from --bridge; None: `minidocker0`, or with another exec-root than the default `minidock-` and 6 hex of a hash of it
+    """
+    if bridge is None:
+        own = hashlib.sha256(os.fsencode(os.path.abspath(exec_root))).hexdigest()[:6]
+        bridge = "minidocker0" if Path(exec_root) == DEFAULT_EXEC_ROOT else f"minidock-{own}"
+    return Names(bridge, f"minidocker-{bridge}")
+
+
+def sysctl(name: str, value: str) -> None:
+    """Write a setting below /proc/sys/net/ipv4 unless it has that value. Raises KernelError (EROFS in some sandboxes)."""
+    path = _SYSCTL / name
+    try:
+        if path.read_text().strip() != value:
+            path.write_text(value)
+    except OSError as error:
+        raise KernelError("write", path, error.errno or 0, f"minidocker needs {name}={value}") from None
+
+
+def subnets_in_use() -> list[IPv4Network]:
+    """The networks that the host has an address in or a route to."""
+    found = [IPv4Interface(address).network for _, address in netlink.addresses()]
+    return found + [IPv4Network(route, strict=False) for route in netlink.routes()]
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """A bridge that is there: its index, and its address with the subnet's prefix."""
+
+    index: int
+    address: IPv4Interface
+    ours: bool
+
+
+def ensure_bridge(name: str, wanted: IPv4Interface | None, mtu: int, mark: str) -> Bridge:
+    """Find or make the bridge, up, with an address.
+
+    wanted  its address and prefix; None: what it has, else the first address of a free default subnet
+    Raises  Conflict: another kind of interface has the name, or the bridge has another address; Unavailable: no free subnet.
+    """
+    link = netlink.link(name)
+    if link is None:
+        return _create(name, wanted, mtu, mark)
+    if link.kind != "bridge":
+        raise Conflict(f"interface {name} exists and is no bridge ({link.kind or 'a device'}); choose another name with --bridge")
+    ours = link.alias == mark
+    present = [IPv4Interface(address) for index, address in netlink.addresses() if index == link.index]
+    if wanted is not None and present and wanted not in present:
+        if not ours or any(port.master == link.index for port in netlink.links()):
+            raise Conflict(f"bridge {name} has the address {present[0]}, not {wanted}; remove the bridge or change --bip")
+        netlink.delete_link(name)
+        return _create(name, wanted, mtu, mark)
+    address = wanted or (present[0] if present else _free_address())
+    if address not in present:
+        netlink.add_address(name, str(address))
+    return Bridge(link.index, address, ours)
+
+
+def _create(name: str, wanted: IPv4Interface | None, mtu: int, mark: str) -> Bridge:
+    """Two daemons that start at once may choose the same subnet: the younger bridge makes way."""
+    if wanted is not None:
+        if any(wanted.network.overlaps(used) for used in subnets_in_use()):
+            raise Conflict(f"subnet {wanted.network} overlaps one that this host uses already; choose another")
+        return Bridge(netlink.create_bridge(name, str(wanted), _mac(), mtu, mark), wanted, True)
+    while True:
+        address = _free_address()
+        index = netlink.create_bridge(name, str(address), _mac(), mtu, mark)
+        rivals = [IPv4Interface(text).network for owner, text in netlink.addresses() if owner < index]
+        if not any(address.network.overlaps(rival) for rival in rivals):
+            return Bridge(index, address, True)
+        netlink.delete_link(name)
+
+
+def _free_address() -> IPv4Interface:
+    subnet = choose_subnet(subnets_in_use())
+    return IPv4Interface((IPv4Address(int(subnet.network_address) + 1), subnet.prefixlen))
+
+
+def _mac() -> str:
+    return "02:42:" + os.urandom(4).hex(":")

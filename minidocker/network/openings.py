@@ -1,0 +1,133 @@
+"""Accept rules of ours in other tables whose FORWARD drops: put in with a mark, taken out at the end.
+
+Source  nft(8), iptables-nft(8), iptables-legacy(8); netfilter hooks: an accept is final in its own chain only, a drop everywhere.
+Rules   - a rule of ours accepts what one of our bridges sends or gets; who may talk to whom is decided by drops in our own table.
+        - it is known by its comment, the mark, and only rules with our mark are ever removed; others' rules stay as they are.
+        - tables of other minidocker daemons are left out: they drop what goes to their own bridges only.
+"""
+
+import logging
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from minidocker.network.nftables import Nftables, NftablesError
+
+log = logging.getLogger(__name__)
+
+_PREFIX = "minidocker-"
+_LEGACY_TABLES = Path("/proc/net/ip_tables_names")
+_LEGACY = "iptables-legacy"
+
+
+def dropping_chains(ruleset: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """(family, table, chain) of the base chains at the forward hook that may drop: by policy, or by a rule of their table.
+
+    ruleset  as `Nftables.list("ruleset")` gives it
+    """
+    dropping = {(r["family"], r["table"]) for r in _rules(ruleset) if _drops(r)}
+    return [
+        (chain["family"], chain["table"], chain["name"])
+        for chain in (item["chain"] for item in ruleset if "chain" in item)
+        if chain.get("hook") == "forward"
+        and chain["family"] in ("ip", "inet")
+        and not chain["table"].startswith(_PREFIX)
+        and (chain.get("policy") == "drop" or (chain["family"], chain["table"]) in dropping)
+    ]
+
+
+def _rules(ruleset: Sequence[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    return (item["rule"] for item in ruleset if "rule" in item)
+
+
+def _drops(rule: dict[str, Any]) -> bool:
+    return any(
+        "drop" in expression or "reject" in expression or expression.get("xt", {}).get("name") == "REJECT"
+        for expression in rule.get("expr", ())
+    )
+
+
+def missing(ruleset: Sequence[dict[str, Any]], mark: str, bridges: Iterable[str]) -> list[str]:
+    """Commands, each a transaction of its own, that put our rules where they are missing."""
+    there = {(r["family"], r["table"], r["chain"], *_interface(r)) for r in _rules(ruleset) if r.get("comment") == mark}
+    return [
+        f'insert rule {family} {table} {chain} {side} "{bridge}" counter accept comment "{mark}"'
+        for family, table, chain in dropping_chains(ruleset)
+        for bridge in bridges
+        for side in ("iifname", "oifname")
+        if (family, table, chain, side, bridge) not in there
+    ]
+
+
+def marked(ruleset: Sequence[dict[str, Any]], mark: str, bridge: str | None = None) -> list[str]:
+    """Commands that delete our rules: all with the mark, or those about one bridge."""
+    return [
+        f"delete rule {rule['family']} {rule['table']} {rule['chain']} handle {rule['handle']}"
+        for rule in _rules(ruleset)
+        if rule.get("comment") == mark and (bridge is None or _interface(rule)[1] == bridge)
+    ]
+
+
+def _interface(rule: dict[str, Any]) -> tuple[str, str]:
+    """("iifname", "minidocker0") of a rule of ours."""
+    for expression in rule.get("expr", ()):
+        match = expression.get("match")
+        if match and "meta" in match["left"]:
+            return match["left"]["meta"]["key"], str(match["right"])
+    return "", ""
+
+
+def open_for(nftables: Nftables, mark: str, bridges: Sequence[str]) -> None:
+    """Put our rules into every table that may drop what our bridges forward; those already there are left.
+
+    A table that lets nobody else write (its owner's) is reported in the log, and the rest goes on.
+    """
+    for command in missing(nftables.list("ruleset"), mark, bridges):
+        try:
+            nftables.run(command)
+        except NftablesError as error:
+            log.warning("a forward chain takes no rule of ours", extra={"rule": command, "reason": str(error)})
+    for side, bridge in ((side, bridge) for bridge in bridges for side in ("-i", "-o")):
+        _legacy_open(mark, side, bridge)
+
+
+def close_for(nftables: Nftables, mark: str, bridge: str | None = None) -> None:
+    """Take our rules out again, of one bridge or all; a table that went meanwhile is fine."""
+    for command in marked(nftables.list("ruleset"), mark, bridge):
+        try:
+            nftables.run(command)
+        except NftablesError as error:
+            log.warning("a marked rule could not be removed", extra={"rule": command, "reason": str(error)})
+    for rule in _legacy_rules():
+        if mark in rule and (bridge is None or bridge in rule):
+            _legacy("-D", *rule[1:])
+
+
+def _legacy_open(mark: str, side: str, bridge: str) -> None:
+    rules = _legacy_rules()
+    dropping = any(rule[:3] == ["-P", "FORWARD", "DROP"] or rule[-1] in ("DROP", "REJECT") for rule in rules)
+    wanted = ["FORWARD", side, bridge, "-m", "comment", "--comment", mark, "-j", "ACCEPT"]
+    if dropping and ["-A", *wanted] not in rules:
+        _legacy("-I", *wanted)
+
+
+def _legacy_rules() -> list[list[str]]:
+    """The old iptables' FORWARD chain, a word list a rule; empty where the old tables are not in use."""
+    try:
+        if "filter" not in _LEGACY_TABLES.read_text().split():
+            return []
+    except OSError:
+        return []
+    return [[word.strip('"') for word in line.split()] for line in _legacy("-S", "FORWARD").splitlines()]
+
+
+def _legacy(*arguments: str) -> str:
+    try:
+        done = subprocess.run([_LEGACY, "-w", *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        log.warning("old iptables rules are in use and their program is not installed", extra={"program": _LEGACY})
+        return ""
+    if done.returncode:
+        log.warning("iptables-legacy failed", extra={"arguments": arguments, "reason": done.stderr.strip()})
+    return done.stdout
