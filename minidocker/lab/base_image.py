@@ -12,7 +12,7 @@ import tarfile
 import tempfile
 import zlib
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from minidocker.errors import NotFound
@@ -123,7 +123,7 @@ def build(busybox: Path | None = None) -> BaseImage:
     plain = layer_tar(busybox, applets(busybox))
     gzip = zlib.compressobj(9, zlib.DEFLATED, 31)  # 31: a gzip header, with no time and no name in it
     layer = gzip.compress(plain) + gzip.flush()
-    created = datetime.fromtimestamp(int(busybox.stat().st_mtime), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    created = datetime.fromtimestamp(int(busybox.stat().st_mtime), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     program = busybox.read_bytes()[:20]
     platform = Platform.of_machine(_ELF_MACHINES.get(int.from_bytes(program[18:20], "little"), "unknown"))
     config = encode(

@@ -62,7 +62,7 @@ def start(root: Path, port: int, security: Security | None = None) -> bool:
     """Start a registry with its data below `root`, and wait until it answers.
 
     Returns  False: it ran already.
-    Raises   NotFound: docker-registry is not installed. Unavailable: it ends at once, or does not answer (its log is quoted).
+    Raises   NotFound: docker-registry is not installed. Unavailable: it does not answer (its log is quoted).
     """
     security = security or Security()
     if _running(root) is not None:

@@ -143,7 +143,7 @@ class Authorizer:
         return realm
 
     async def _ask(self, realm: URL, service: str, scopes: tuple[str, ...]) -> _TokenAnswer:
-        """By POST with a refresh token if there is one; else, and where POST is unknown, by GET, with Basic or as nobody."""
+        """By POST with a refresh token if there is one; else, and where POST is unknown, by GET."""
         if self._credentials.identitytoken:
             form = {
                 "grant_type": "refresh_token",

@@ -288,7 +288,7 @@ async def _flush(sink: Sink, piece: bytearray, moved: Callable[[int], None]) -> 
 
 
 def _bytes_to_skip(response: aiohttp.ClientResponse, start: int, descriptor: Descriptor) -> int:
-    """How many bytes at the head of this answer we have already. Raises VerificationError: it is another part or size."""
+    """How many bytes at its head we have already. Raises VerificationError: it is another part or size."""
     expected = descriptor.size
     if response.status == 206:
         told = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))

@@ -4,7 +4,7 @@ Source  Docker Engine API, "Authentication" (X-Registry-Auth, X-Registry-Config)
         credsStore, credHelpers) and the docker-credential-helpers protocol.
 Rules   - a secret never appears in a repr, a log or an error.
         - Docker Hub's key in config.json is the old address "https://index.docker.io/v1/".
-        - a credential helper is a program of its own, started without a shell; its name is letters, digits and . _ - only.
+        - a credential helper is a program, started without a shell; its name is letters, digits and . _ - only.
 """
 
 import base64

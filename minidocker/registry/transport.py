@@ -1,8 +1,8 @@
 """HTTP to registries: one request, its redirects, and errors with a reason.
 
 Source  RFC 9110 (redirects, status codes); OCI distribution-spec, "Error codes".
-Rules   - redirects are followed here, never by the library: GET and HEAD only, at most 10, http(s) only, never from https
-          to http, http only where that host may speak it; Authorization is dropped when host or port changes.
+Rules   - redirects are followed here, never by the library: GET and HEAD only, at most 10, http(s) only, never from
+          https to http, http only where that host may speak it; Authorization is dropped when host or port changes.
         - nothing of the environment is used: no proxy variables, no netrc, no cookies.
         - bodies are streamed; what is kept in memory has a limit.
 """
