@@ -1,8 +1,8 @@
 """Control groups: limit, count, freeze and kill a set of processes, on version 2, version 1 and hybrid hosts alike.
 
 Source  kernel Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/; cgroups(7).
-Rules   - a group has one path, from the mount's root, in every hierarchy ("tree") that we may write. Version 1 has a tree
-          for each controller, version 2 one for all; a hybrid host has both, and mostly no controllers on version 2.
+Rules   - a group has one path, from the mount's root, in every hierarchy ("tree") that we may write. Version 1 has one
+          a controller, version 2 one for all; a hybrid host has both, and mostly no controllers on version 2.
         - in version 2 a group that hands controllers to children may hold no process ("no internal processes"): so
           processes live in leaves, and only the groups on the way down hand controllers on.
         - a version 1 cpuset takes no process before its cpus and mems are set: they are copied from the parent.
@@ -199,7 +199,7 @@ class Cgroup:
                 have ended before the child unshares its cgroup namespace.
         Raises  KernelError: ESRCH no such process; EBUSY (version 2) the group hands controllers to children.
         """
-        # "tasks" moves one thread only, so the kernel need not stop all forks meanwhile. st_nlink: 2 and one per thread.
+        # "tasks" moves one thread only, so the kernel need not hold up forks. st_nlink: 2, and 1 a thread.
         alone = pid == 0 and os.stat("/proc/self/task").st_nlink == 3
         for tree in self.hierarchies.trees:
             is_v2 = tree == self.hierarchies.unified
