@@ -10,7 +10,7 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 import zstandard
 from isal import igzip_lib  # type: ignore[import-not-found, unused-ignore]
@@ -72,7 +72,7 @@ def decompress(source: Readable, media_type: str | None = None, *, name: str = "
             yield from _zstd(raw)
         else:
             yield from _members(raw, _MAKERS[found], found)
-    except (EOFError, OSError, lzma.LZMAError, zlib.error, zstandard.ZstdError, igzip_lib.error) as error:
+    except (EOFError, OSError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise VerificationError(f"{name} is damaged or cut off: {error}") from None
@@ -127,7 +127,7 @@ def _zstd(raw: Iterator[bytes]) -> Iterator[bytes]:
     """
     maker = zstandard.ZstdDecompressor(max_window_size=_WINDOW_LIMIT_BYTES)
     source = _Refill(raw)
-    with maker.stream_reader(source, read_size=_READ_BYTES, read_across_frames=True) as reader:
+    with maker.stream_reader(cast(IO[bytes], source), read_size=_READ_BYTES, read_across_frames=True) as reader:
         while piece := reader.read(PIECE_BYTES):
             yield piece
 

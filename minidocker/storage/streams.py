@@ -4,6 +4,8 @@ Rules   - memory is bounded by the largest piece plus the largest `take`.
         - a stream that ends too early is `Truncated`; whoever reads knows what it was and says so.
 """
 
+import queue
+import threading
 from collections.abc import Iterator
 
 
@@ -70,3 +72,38 @@ class ByteStream:
             drained += len(self._piece)
             self._at = len(self._piece)
         return drained
+
+
+def read_ahead(pieces: Iterator[bytes], depth: int = 4) -> Iterator[bytes]:
+    """The same pieces, made by a thread of their own up to `depth` ahead: unpacking goes on while files are written.
+
+    An error of the source is raised here, in its turn. Closing the generator ends the thread.
+    """
+    ready: queue.Queue[bytes | BaseException | None] = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def pump() -> None:
+        last: BaseException | None = None
+        try:
+            for piece in pieces:
+                ready.put(piece)
+                if stopped.is_set():
+                    return
+        except BaseException as error:
+            last = error
+        ready.put(last)
+
+    thread = threading.Thread(target=pump, name="read-ahead", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        while thread.is_alive():  # it may wait for a place in the queue
+            try:
+                ready.get_nowait()
+            except queue.Empty:
+                thread.join(0.01)

@@ -124,7 +124,9 @@ class TarReader:
             if block is None or block == _ZERO_BLOCK:
                 if pending:
                     raise tar_extensions.Malformed("the archive ends after an extended header")
-                return None if block is None else self._end()
+                if block is not None:
+                    self._end()
+                return None
             _check_sum(block)
             kind = block[156]
             if kind == _PAX:

@@ -5,6 +5,7 @@ Rules   - never through a symlink, never by recursion: a hostile layer nests dee
           PATH_MAX allows.
 """
 
+import errno
 import os
 import secrets
 import stat
@@ -13,18 +14,23 @@ from pathlib import Path
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def remove(path: Path) -> None:
-    """Remove the tree at `path`; missing is fine.
+def remove(path: Path | str, dir_fd: int | None = None) -> None:
+    """Remove the tree at `path`, relative to the directory `dir_fd` if given; missing is fine.
 
     Directories found inside are first moved up beside their ancestor, so that depth never grows.
     Raises  OSError: EBUSY a mount point is inside, EROFS, EPERM an immutable file.
     """
     try:
-        top = os.open(path, _DIRECTORY)
+        top = os.open(path, _DIRECTORY, dir_fd=dir_fd)
     except FileNotFoundError:
         return
     except NotADirectoryError:
-        os.unlink(path)
+        os.unlink(path, dir_fd=dir_fd)
+        return
+    except OSError as error:
+        if error.errno != errno.ELOOP:  # O_NOFOLLOW met a symlink
+            raise
+        os.unlink(path, dir_fd=dir_fd)
         return
     try:
         waiting = _empty(top, top)
@@ -38,7 +44,7 @@ def remove(path: Path) -> None:
             os.rmdir(name, dir_fd=top)
     finally:
         os.close(top)
-    os.rmdir(path)
+    os.rmdir(path, dir_fd=dir_fd)
 
 
 def _empty(fd: int, top: int) -> list[str]:

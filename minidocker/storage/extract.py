@@ -1,0 +1,426 @@
+"""The extractor: entries become files below a root. One for pulled layers, loaded images, ADD and cp.
+
+Source  OCI image-spec, layer.md (whiteouts, order of attributes); moby's archive package for what Docker accepts;
+        kernel Documentation/filesystems/overlayfs.rst (whiteout: character device 0:0; opaque: trusted.overlay.opaque).
+Rules   - every name is looked up by openat2 below the root's descriptor: no entry and no symlink leads out of it. In a
+          worker the process is chrooted into the root as well.
+        - a leading "/" is cut off, as Docker does. A name or hard link that climbs above the root, or that leads through
+          a relative symlink which does, is a Breakout that names the entry.
+        - owner, then attributes, then mode (chown clears setuid and capabilities), then times; directories' times last.
+        - a later entry of the same name replaces the earlier one; two directories become one.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+
+from minidocker.errors import Breakout, Conflict, InvalidArgument, KernelError, MinidockerError
+from minidocker.linux.mounts import Resolve, mkdirs_in_root, open_in_root, openat2
+from minidocker.storage import trees
+from minidocker.storage.tar import (
+    BLOCK_DEVICE,
+    CHARACTER,
+    DIRECTORY,
+    FIFO,
+    FILE,
+    HARDLINK,
+    SYMLINK,
+    TarEntry,
+    TarReader,
+)
+
+Data = Iterable[tuple[int, memoryview]]
+
+WHITEOUT = ".wh."
+WHITEOUT_META = ".wh..wh."
+OPAQUE = ".wh..wh..opq"
+OPAQUE_XATTR = "trusted.overlay.opaque"
+_OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")  # what the kernel keeps there is never a stranger's to say
+_OPEN_DIRECTORIES = 64
+_LINKS_LIMIT = 40
+_BENEATH = Resolve.BENEATH | Resolve.NO_MAGICLINKS
+_READ_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+
+
+def components(name: str, entry_name: str) -> list[str]:
+    """`name` as path components, "." and ".." worked out.
+
+    Raises  Breakout: it climbs above the root; `entry_name` says whose name or link it is.
+    """
+    parts: list[str] = []
+    for part in name.split("/"):
+        if part == "..":
+            if not parts:
+                raise Breakout(f"entry {entry_name[:300]!r} leaves the root: {name[:300]!r} climbs above it")
+            parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+    return parts
+
+
+class Extractor:
+    """Puts entries below `base` (real components, no symlinks) of the directory `root_fd`. A context manager.
+
+    layer      True: `.wh.` names are whiteouts, to be kept as overlayfs understands them; False: names like others.
+    owner      (uid, gid) that everything gets instead of what the entries say; None: as they say.
+    keep_kind  True: a directory never replaces something else, nor the other way round (noOverwriteDirNonDir).
+    size       bytes of all files put so far.
+    """
+
+    def __init__(
+        self,
+        root_fd: int,
+        *,
+        base: str = "",
+        layer: bool = False,
+        owner: tuple[int, int] | None = None,
+        keep_kind: bool = False,
+    ) -> None:
+        self._root = root_fd
+        self._base = [part for part in base.split("/") if part]
+        self._layer = layer
+        self._owner = owner
+        self._keep_kind = keep_kind
+        self._open: dict[tuple[str, ...], int] = {}
+        self._times: list[tuple[str, int]] = []
+        self.size = 0
+
+    def __enter__(self) -> "Extractor":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._forget()
+
+    def extract(self, reader: TarReader) -> None:
+        """All entries of an archive. Raises what `put` raises, and TarError."""
+        for entry in reader:
+            self.put(entry, reader.data())
+        self.finish()
+
+    def put(self, entry: TarEntry, data: Data = ()) -> None:
+        """One entry.
+
+        Raises  Breakout. Conflict: `keep_kind`. InvalidArgument: an entry that cannot be. KernelError: ENOSPC, ...
+        """
+        try:
+            self._put(entry, data)
+        except MinidockerError as error:
+            if isinstance(error, KernelError):
+                error.path = f"entry {entry.name[:300]!r}"
+            raise
+        except OSError as error:
+            raise KernelError("extract", f"entry {entry.name[:300]!r}", error.errno or 0, _hint(error)) from error
+        except ValueError as error:
+            raise InvalidArgument(f"entry {entry.name[:300]!r} cannot be: {error}") from None
+
+    def finish(self) -> None:
+        """Set the times of the directories, which every file put into them had changed."""
+        for path, mtime_ns in reversed(self._times):
+            try:
+                fd = open_in_root(self._root, path, _READ_DIRECTORY | os.O_NOFOLLOW)
+            except KernelError:
+                continue  # a later entry replaced it
+            os.utime(fd, ns=(mtime_ns, mtime_ns))
+            os.close(fd)
+
+    def _put(self, entry: TarEntry, data: Data) -> None:
+        parts = self._base + components(entry.name, entry.name)
+        if len(parts) == len(self._base):
+            if entry.kind != DIRECTORY:
+                raise InvalidArgument(f"entry {entry.name[:300]!r} would replace the root")
+            return  # as Docker: the root keeps its own owner and mode
+        leaf = parts.pop()
+        parent = self._directory(parts, entry)
+        if self._layer and leaf.startswith(WHITEOUT):
+            self._whiteout(parent, leaf, entry)
+        elif entry.kind == FILE:
+            self._file(parent, leaf, entry, data)
+        elif entry.kind == DIRECTORY:
+            self._make_directory(parent, leaf, entry, parts)
+        elif entry.kind == HARDLINK:
+            self._hard_link(parent, leaf, entry, parts)
+        else:
+            self._special(parent, leaf, entry)
+
+    # -- where
+
+    def _directory(self, parts: list[str], entry: TarEntry) -> int:
+        """A descriptor of the directory `parts`, made if missing; owned by the cache."""
+        key = tuple(parts)
+        fd = self._open.get(key)
+        if fd is not None:
+            return fd
+        path = "/".join(parts) or "."
+        try:
+            fd = openat2(self._root, path, _READ_DIRECTORY, 0, _BENEATH)
+        except KernelError as error:
+            if error.errno == errno.EXDEV:
+                self._refuse_climbing(parts, entry)
+            if error.errno == errno.ENOTDIR and self._layer:
+                self._revive(parts)
+            elif error.errno not in (errno.ENOENT, errno.EXDEV):
+                raise
+            made = mkdirs_in_root(self._root, path)
+            try:
+                fd = os.open(".", _READ_DIRECTORY | os.O_CLOEXEC, dir_fd=made)
+            finally:
+                os.close(made)
+        return self._keep(key, fd)
+
+    def _keep(self, key: tuple[str, ...], fd: int) -> int:
+        if len(self._open) >= _OPEN_DIRECTORIES:
+            self._forget()
+        before = self._open.pop(key, None)
+        if before is not None:
+            os.close(before)
+        self._open[key] = fd
+        return fd
+
+    def _forget(self) -> None:
+        """Close all directories: a name may mean another one from now on."""
+        for fd in self._open.values():
+            os.close(fd)
+        self._open.clear()
+
+    def _refuse_climbing(self, parts: list[str], entry: TarEntry) -> None:
+        """Raise Breakout if a relative symlink on the way climbs above the root; an absolute one starts at the root."""
+        real: list[str] = []
+        todo = parts[::-1]
+        for _ in range(_LINKS_LIMIT + len(parts) + 4096):
+            if not todo:
+                return
+            part = todo.pop()
+            if part == "..":
+                if not real:
+                    raise Breakout(f"entry {entry.name[:300]!r} leaves the root through a symbolic link")
+                real.pop()
+                continue
+            if part in ("", "."):
+                continue
+            target = self._read_link([*real, part])
+            if target is None:
+                real.append(part)
+                continue
+            if target.startswith("/"):
+                real = []
+            todo += target.split("/")[::-1]
+
+    def _read_link(self, real: list[str]) -> str | None:
+        try:
+            fd = openat2(self._root, "/".join(real), os.O_PATH | os.O_NOFOLLOW, 0, _BENEATH)
+        except KernelError:
+            return None
+        try:
+            return os.readlink("", dir_fd=fd) if stat.S_ISLNK(os.fstat(fd).st_mode) else None
+        finally:
+            os.close(fd)
+
+    def _revive(self, parts: list[str]) -> None:
+        """A whiteout of this layer stands where a directory must be: the new directory hides the old one (opaque)."""
+        for count in range(len(self._base) + 1, len(parts) + 1):
+            fd = open_in_root(self._root, "/".join(parts[: count - 1]) or ".", _READ_DIRECTORY)
+            try:
+                status = _lstat(parts[count - 1], fd)
+                if status is not None and is_whiteout(status):
+                    os.unlink(parts[count - 1], dir_fd=fd)
+                    os.mkdir(parts[count - 1], 0o755, dir_fd=fd)
+                    _mark_opaque_at(parts[count - 1], fd)
+                    return
+            finally:
+                os.close(fd)
+        raise InvalidArgument(f"a file stands where the directory {'/'.join(parts)[:300]!r} must be")
+
+    def _clear(self, parent: int, leaf: str, entry: TarEntry) -> bool:
+        """Remove what has the entry's name already; True if it was a whiteout."""
+        status = _lstat(leaf, parent)
+        if status is None:
+            return False
+        is_directory = stat.S_ISDIR(status.st_mode)
+        if self._keep_kind and is_directory != (entry.kind == DIRECTORY):
+            there, new = ("directory", "non-directory") if is_directory else ("non-directory", "directory")
+            raise Conflict(f"cannot overwrite {there} {leaf!r} with {new} {entry.name[:300]!r}")
+        if is_directory or stat.S_ISLNK(status.st_mode):
+            self._forget_all_but(parent)  # names that led through it mean something else now
+        if is_directory:
+            trees.remove(leaf, parent)
+        else:
+            os.unlink(leaf, dir_fd=parent)
+        return is_whiteout(status)
+
+    def _forget_all_but(self, fd: int) -> None:
+        for key, other in list(self._open.items()):
+            if other != fd:
+                os.close(other)
+                del self._open[key]
+
+    # -- what
+
+    def _file(self, parent: int, leaf: str, entry: TarEntry, data: Data) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            fd = os.open(leaf, flags, 0o600, dir_fd=parent)
+        except FileExistsError:
+            self._clear(parent, leaf, entry)
+            fd = os.open(leaf, flags, 0o600, dir_fd=parent)
+        try:
+            for offset, piece in data:
+                self.size += len(piece)
+                while piece:
+                    written = os.pwrite(fd, piece, offset)
+                    piece, offset = piece[written:], offset + written
+            if entry.holes is not None:
+                os.ftruncate(fd, entry.size)
+            self._attributes(fd, entry)
+            os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+        finally:
+            os.close(fd)
+
+    def _attributes(self, fd: int, entry: TarEntry) -> None:
+        os.fchown(fd, *(self._owner or (entry.uid, entry.gid)))
+        for name, value in entry.xattrs.items():
+            if not name.startswith(_OVERLAY_XATTRS):
+                _set_xattr(fd, name, value)
+        os.fchmod(fd, entry.mode)
+
+    def _make_directory(self, parent: int, leaf: str, entry: TarEntry, parts: list[str]) -> None:
+        was_whiteout = False
+        try:
+            os.mkdir(leaf, 0o700, dir_fd=parent)
+        except FileExistsError:
+            status = _lstat(leaf, parent)
+            if status is None or not stat.S_ISDIR(status.st_mode):
+                was_whiteout = self._clear(parent, leaf, entry)
+                os.mkdir(leaf, 0o700, dir_fd=parent)
+        fd = os.open(leaf, _READ_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            if was_whiteout and self._layer:
+                os.setxattr(fd, OPAQUE_XATTR, b"y")
+            self._attributes(fd, entry)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._times.append(("/".join([*parts, leaf]), entry.mtime_ns))
+        self._keep((*parts, leaf), fd)
+
+    def _hard_link(self, parent: int, leaf: str, entry: TarEntry, parts: list[str]) -> None:
+        target = self._base + components(entry.link, entry.name)
+        if target == [*parts, leaf]:
+            return
+        if len(target) == len(self._base):
+            raise InvalidArgument(f"entry {entry.name[:300]!r} is a hard link to the root")
+        target_leaf = target.pop()
+        try:
+            target_parent = openat2(self._root, "/".join(target) or ".", os.O_PATH | os.O_DIRECTORY, 0, _BENEATH)
+        except KernelError as error:
+            if error.errno != errno.EXDEV:
+                raise _no_target(entry) from None
+            self._refuse_climbing(target, entry)
+            target_parent = open_in_root(self._root, "/".join(target), os.O_PATH | os.O_DIRECTORY)
+        try:
+            if _lstat(target_leaf, target_parent) is None:
+                raise _no_target(entry)
+            if _lstat(leaf, parent) is not None:
+                self._clear(parent, leaf, entry)
+            os.link(target_leaf, leaf, src_dir_fd=target_parent, dst_dir_fd=parent, follow_symlinks=False)
+        finally:
+            os.close(target_parent)
+
+    def _special(self, parent: int, leaf: str, entry: TarEntry) -> None:
+        """Symlinks, devices and FIFOs."""
+        if _lstat(leaf, parent) is not None:
+            self._clear(parent, leaf, entry)
+        if entry.kind == SYMLINK:
+            os.symlink(entry.link, leaf, dir_fd=parent)
+        elif entry.kind == FIFO:
+            os.mkfifo(leaf, 0o600, dir_fd=parent)
+        else:
+            kind = {CHARACTER: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK}[entry.kind]
+            os.mknod(leaf, kind | 0o600, os.makedev(entry.major, entry.minor), dir_fd=parent)
+        os.chown(leaf, *(self._owner or (entry.uid, entry.gid)), dir_fd=parent, follow_symlinks=False)
+        for name, value in entry.xattrs.items():
+            if not name.startswith(_OVERLAY_XATTRS):
+                _set_xattr_at(leaf, parent, name, value)
+        if entry.kind != SYMLINK:
+            os.chmod(leaf, entry.mode, dir_fd=parent)
+        os.utime(leaf, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=parent, follow_symlinks=False)
+
+    def _whiteout(self, parent: int, leaf: str, entry: TarEntry) -> None:
+        """What hides a name of the layers below; what this layer itself puts there stays."""
+        if leaf == OPAQUE:
+            os.setxattr(parent, OPAQUE_XATTR, b"y")
+            return
+        if leaf.startswith(WHITEOUT_META):
+            return  # other marks of aufs, meant for nobody else
+        hidden = leaf.removeprefix(WHITEOUT)
+        if hidden in ("", ".", ".."):
+            raise Breakout(f"entry {entry.name[:300]!r} is a whiteout of {hidden!r}, which is no name in its directory")
+        status = _lstat(hidden, parent)
+        if status is None:
+            os.mknod(hidden, stat.S_IFCHR, 0, dir_fd=parent)
+        elif stat.S_ISDIR(status.st_mode):
+            _mark_opaque_at(hidden, parent)
+
+
+def is_whiteout(status: os.stat_result) -> bool:
+    """Is it overlayfs's mark of a deleted name?"""
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def _lstat(name: str, dir_fd: int) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _mark_opaque_at(name: str, dir_fd: int) -> None:
+    fd = os.open(name, _READ_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        os.setxattr(fd, OPAQUE_XATTR, b"y")
+    finally:
+        os.close(fd)
+
+
+def _set_xattr(target: int | str, name: str, value: bytes) -> None:
+    """Where the filesystem or the kernel does not take it, the file goes without, as in Docker."""
+    try:
+        os.setxattr(target, name, value, follow_symlinks=isinstance(target, int))
+    except OSError as error:
+        if error.errno not in (errno.ENOTSUP, errno.EPERM):
+            raise
+
+
+def _set_xattr_at(leaf: str, dir_fd: int, name: str, value: bytes) -> None:
+    """There is no setxattrat before Linux 6.13: go there for a moment."""
+    before = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    try:
+        os.fchdir(dir_fd)
+        _set_xattr(f"./{leaf}", name, value)
+    finally:
+        os.fchdir(before)
+        os.close(before)
+
+
+def _no_target(entry: TarEntry) -> InvalidArgument:
+    return InvalidArgument(
+        f"entry {entry.name[:300]!r} is a hard link to {entry.link[:300]!r}, which is not in this archive before it"
+    )
+
+
+def _hint(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space"
+    return ""
+
+
+def pieces_of(fd: int, size: int) -> Iterator[tuple[int, memoryview]]:
+    """The first `size` bytes of an open file as an entry's data; zero bytes for what was cut off meanwhile."""
+    offset = 0
+    while offset < size:
+        piece = os.read(fd, min(1 << 20, size - offset)) or bytes(min(1 << 20, size - offset))
+        yield offset, memoryview(piece)
+        offset += len(piece)
