@@ -25,15 +25,12 @@ from minidocker.linux.syscall import syscall
 
 
 class DeviceNode(NamedTuple):
-    """One node below /dev. `type`: "c", "b" or "p" (a FIFO, numbers unused)."""
+    """One node below /dev, of `type` "c" or "b"."""
 
     name: str
     type: str
     major: int
     minor: int
-    mode: int = 0o666
-    uid: int = 0
-    gid: int = 0
 
 
 DEFAULT_NODES = (
@@ -311,20 +308,23 @@ def _bpf(command: int, attributes: bytes | bytearray, subject: str) -> int:
 _NODE_TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 
 
-def make_node(dir_fd: int, node: DeviceNode) -> None:
+def make_node(
+    dir_fd: int, name: str, *, type: str, major: int, minor: int, mode: int = 0o666, uid: int = 0, gid: int = 0
+) -> None:
     """Make a device node in the open directory `dir_fd`, with its exact mode whatever the umask is.
 
-    node    its name is one component, no path.
+    name    one component, no path.
+    type    "c" or "u" (character), "b" (block), "p" (a FIFO; the numbers are unused).
     Raises  InvalidArgument: not such a node. KernelError: EEXIST; EPERM without CAP_MKNOD in the first user namespace.
     Source  mknod(2).
     """
-    if "/" in node.name or node.name in ("", ".", "..") or node.type not in _NODE_TYPES:
-        raise InvalidArgument(f"{node.name!r} of type {node.type!r} is not a device node that can be made here")
+    if "/" in name or name in ("", ".", "..") or type not in _NODE_TYPES:
+        raise InvalidArgument(f"{name!r} of type {type!r} is not a device node that can be made here")
     try:
-        os.mknod(node.name, _NODE_TYPES[node.type] | node.mode, os.makedev(node.major, node.minor), dir_fd=dir_fd)
-        # Safe by name: mknod has just made it (it fails on anything that exists) where nobody else can write.
-        os.chmod(node.name, node.mode, dir_fd=dir_fd)
-        if node.uid or node.gid:
-            os.chown(node.name, node.uid, node.gid, dir_fd=dir_fd, follow_symlinks=False)
+        os.mknod(name, _NODE_TYPES[type] | mode, os.makedev(major, minor) if type != "p" else 0, dir_fd=dir_fd)
+        # By name is safe: mknod has just made it (it fails on whatever exists) where nobody else can write yet.
+        os.chmod(name, mode, dir_fd=dir_fd)
+        if uid or gid:
+            os.chown(name, uid, gid, dir_fd=dir_fd, follow_symlinks=False)
     except OSError as error:
-        raise KernelError("mknod", node.name, error.errno or 0) from error
+        raise KernelError("mknod", name, error.errno or 0) from error
