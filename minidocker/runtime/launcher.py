@@ -1,0 +1,78 @@
+"""The launcher: the fork server whose children are monitors.
+
+Source  DESIGN: "Processes"; linux/forkserver.py.
+Rules   - everything that a monitor, a pid 1 or an exec needs is imported here, before the first fork.
+        - the parent reads config.json and compiles its filter, and keeps the last few compiled ones by the bytes of the
+          config's seccomp section: a hot path only loads bytes.
+        - a request that cannot be understood is refused before anything is forked.
+"""
+
+import socket
+from pathlib import Path
+
+import msgspec
+
+from minidocker.linux import forkserver, process, seccomp
+from minidocker.oci import runtime_spec
+from minidocker.runtime import plan
+from minidocker.runtime.bundle import read_spec
+from minidocker.runtime.container import ContainerJob, CreateRequest
+from minidocker.runtime.exec import ExecJob, ExecRequest
+from minidocker.runtime.monitor import Monitor
+from minidocker.runtime.step import Host
+from minidocker.runtime.sync import Channel
+
+_FILTERS_KEPT = 16
+_request_decoder = msgspec.json.Decoder(CreateRequest | ExecRequest)
+
+
+class Filters:
+    """Compiled seccomp filters by the JSON that they come from; the oldest is forgotten first."""
+
+    def __init__(self) -> None:
+        self._compiled: dict[bytes, bytes] = {}
+
+    def of(self, spec: runtime_spec.Spec) -> bytes | None:
+        """The filter that `spec` wants, or None."""
+        section = bytes(spec.linux.seccomp)
+        if section in (b"", b"null"):
+            return None
+        found = self._compiled.get(section)
+        if found is None:
+            found = seccomp.compile(msgspec.json.decode(section))
+            if len(self._compiled) >= _FILTERS_KEPT:
+                del self._compiled[next(iter(self._compiled))]
+            self._compiled[section] = found
+        return found
+
+
+class Launcher:
+    """What the fork server does with its requests."""
+
+    def __init__(self) -> None:
+        self._host = Host.detect()
+        self._filters = Filters()
+        self._job: ContainerJob | ExecJob | None = None
+
+    def prepare(self, request: bytes) -> None:
+        """In the server, before the fork: understand the request and make its plan."""
+        wanted = _request_decoder.decode(request)
+        if isinstance(wanted, CreateRequest):
+            spec = read_spec(Path(wanted.bundle))
+            steps = plan.plan(spec, Path(wanted.bundle))
+            self._job = ContainerJob(wanted, spec, steps, self._filters.of(spec), self._host)
+        else:
+            spec = read_spec(Path(wanted.container.bundle))
+            self._job = ExecJob(wanted, spec, self._filters.of(spec), self._host)
+
+    def run(self, _request: bytes, descriptors: list[int]) -> None:
+        """In the child: be the monitor. The one descriptor is the daemon's end of the line."""
+        process.set_name("minidocker-mon")
+        assert self._job is not None
+        Monitor(self._job, Channel(socket.socket(fileno=descriptors[0]))).run()
+
+
+def main(requests: socket.socket, _exec_root: Path) -> None:
+    """The entry of `ForkServer.spawn`."""
+    launcher = Launcher()
+    forkserver.serve(requests, launcher.run, prepare=launcher.prepare)

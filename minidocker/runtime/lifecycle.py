@@ -1,0 +1,366 @@
+"""Containers from the caller's side: create, start, exec, signal, pause, find again, forget.
+
+Source  OCI runtime-spec, runtime.md (lifecycle); DESIGN: "Processes".
+Rules   - synchronous; an engine calls it in threads, a notebook directly. Nothing here forks: the launcher does.
+        - a container is found by its directory and the lock in it, and its processes by pid and start time together.
+        - whoever gets a `Created` gives it to `start` or to `abandon`. A start that fails has released everything.
+
+>>> runtime = Runtime(exec_root, ForkServer.spawn("minidocker-launcher", LAUNCHER, exec_root=exec_root, python_path=[]))  # doctest: +SKIP
+>>> created = runtime.create("c1", bundle)                                                                 # doctest: +SKIP
+>>> runtime.start(created)                                                                                 # doctest: +SKIP
+"""
+
+import os
+import select
+import shutil
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from minidocker.errors import Conflict, InvalidArgument, KernelError, MinidockerError, NotFound
+from minidocker.linux import process
+from minidocker.linux.cgroups import Cgroup, Hierarchies, Statistics
+from minidocker.linux.forkserver import ForkedProcess, ForkServer
+from minidocker.oci import runtime_spec
+from minidocker.runtime import records
+from minidocker.runtime.bundle import read_spec
+from minidocker.runtime.container import CreateRequest, apply_resources
+from minidocker.runtime.exec import ExecRequest
+from minidocker.runtime.jsonlog import LogTarget, timestamp
+from minidocker.runtime.records import Exit, State
+from minidocker.runtime.stdio import Streams
+from minidocker.runtime.sync import Channel, Message
+
+LAUNCHER = "minidocker.runtime.launcher:main"
+_KINDS = {127: "not_found", 126: "not_executable"}
+
+
+class StartError(MinidockerError):
+    """The command did not run. `kind`: "not_found", "not_executable" or "failed"; `exit_code` 127, 126 or 128; `step` where it failed."""
+
+    def __init__(self, message: Message) -> None:
+        text = f"{message.step}: {message.text}" if message.step else message.text
+        super().__init__(f"unable to start container process: {text}")
+        self.kind = _KINDS.get(message.exit_code, "failed")
+        self.step = message.step
+        self.exit_code = message.exit_code or 128
+
+
+@dataclass(slots=True)
+class Created:
+    """A process that waits for `start`: its namespaces are made, its rootfs may still be being mounted.
+
+    pid            pid 1 (or the exec's process), in the host's numbers
+    monitor_pidfd  readable when the monitor has ended; the caller's to close
+    warnings       what could not be done but is no reason to stop
+    """
+
+    id: str
+    pid: int
+    monitor_pid: int
+    monitor_pidfd: int
+    directory: Path
+    channel: Channel = field(repr=False)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A container or an exec that an earlier daemon started.
+
+    monitor_pidfd  of the living monitor, the caller's to close; None: it has ended
+    exit           how it ended; None with no pidfd: the monitor died without a word, and what it left was killed
+    container      for an exec: its container's ID, else ""
+    """
+
+    id: str
+    pid: int
+    monitor_pidfd: int | None
+    exit: Exit | None
+    container: str = ""
+    state: State | None = None
+
+
+class Runtime:
+    """All containers below one exec-root."""
+
+    def __init__(self, exec_root: Path, launcher: ForkServer, hierarchies: Hierarchies | None = None) -> None:
+        self.exec_root = exec_root
+        self.launcher = launcher
+        self._hierarchies = hierarchies or Hierarchies.detect()
+
+    def create(
+        self,
+        id: str,
+        bundle: Path,
+        *,
+        log: LogTarget | None = None,
+        terminal: bool | None = None,
+        size: tuple[int, int] = (0, 0),
+        open_stdin: bool = False,
+        stdin_once: bool = False,
+    ) -> Created:
+        """Make a container of the bundle; its command waits for `start`.
+
+        log       where its output goes, None: nowhere
+        terminal  must be config.json's process.terminal; None: taken from there
+        size      rows and columns of its terminal
+        Raises    StartError: a namespace or the control group could not be made. Conflict: the id is in use.
+                  InvalidArgument: config.json is refused, with the reason.
+        """
+        if terminal is None:
+            wanted = read_spec(bundle).process
+            terminal = wanted is not None and wanted.terminal
+        streams = Streams(terminal, *size, open_stdin, stdin_once, log)
+        directory = self._make_directory("containers", id)
+        request = CreateRequest(id, str(directory), str(bundle), timestamp(time.time_ns()), streams)
+        return self._launch(id, directory, msgspec.json.encode(request))
+
+    def prepare_exec(
+        self,
+        container_id: str,
+        exec_id: str,
+        process: runtime_spec.Process,
+        *,
+        user: str | None = None,
+        privileged: bool = False,
+        size: tuple[int, int] = (0, 0),
+        open_stdin: bool = False,
+    ) -> Created:
+        """Make one more process in a running container; its command waits for `start`, so that a client can attach first.
+
+        process     what it leaves empty (capabilities None, env, cwd "", rlimits) is the container's own
+        user        Docker's user string, looked up in the container; None: process.user has the numbers
+        privileged  True: without the container's seccomp filter
+        Raises      Conflict: the container is not running, or the exec_id is in use. StartError.
+        """
+        container = self.state(container_id)
+        if self.exit_status(container_id) is not None:
+            raise Conflict(f"container {container_id} is not running")
+        streams = Streams(process.terminal, *size, open_stdin, stdin_once=True)
+        directory = self._make_directory("execs", exec_id)
+        created = timestamp(time.time_ns())
+        request = ExecRequest(exec_id, str(directory), created, container, process, streams, user, privileged)
+        return self._launch(exec_id, directory, msgspec.json.encode(request))
+
+    def exec(self, container_id: str, exec_id: str, process: runtime_spec.Process, **options: Any) -> Created:
+        """`prepare_exec` and `start` at once, for a command whose first output nobody waits for. Options as `prepare_exec`."""
+        created = self.prepare_exec(container_id, exec_id, process, **options)
+        self.start(created)
+        return created
+
+    def start(self, created: Created, network: Mapping[str, Any] | None = None) -> None:
+        """Let it go on, and return when the command runs.
+
+        network  the interfaces to configure: {"interfaces": [...]}; None or empty: loopback alone.
+        Raises   StartError: a step failed; nothing of it is left, `created` neither.
+        """
+        created.channel.send(Message("start", network=dict(network) if network else None))
+        message = self._next(created)
+        if message.kind != "started":
+            raise self._failed(created, message)
+        created.channel.close()
+
+    def abandon(self, created: Created) -> None:
+        """Give up what was created and not started."""
+        created.channel.close()
+        self._wait(created.monitor_pidfd)
+        os.close(created.monitor_pidfd)
+        self._remove(created.directory)
+
+    def state(self, id: str) -> State:
+        """The record of a container or an exec. Raises NotFound."""
+        state = records.read(self._find(id) / "state.json", State)
+        if state is None:
+            raise NotFound(f"{id} has no running process")
+        return state
+
+    def exit_status(self, id: str) -> Exit | None:
+        """How it ended, or None while it lives."""
+        return records.read(self._find(id) / "exit.json", Exit)
+
+    def signal(self, id: str, signal: int) -> None:
+        """Send a signal to its first process. Raises Conflict: it has ended; NotFound."""
+        state = self.state(id)
+        pidfd = records.open_process(state.pid, state.start_time)
+        if pidfd is None:
+            raise Conflict(f"{id} is not running")
+        try:
+            process.pidfd_send(pidfd, signal)
+        except KernelError as error:
+            raise Conflict(f"{id} is not running") from error
+        finally:
+            os.close(pidfd)
+
+    def pause(self, id: str) -> None:
+        """Freeze all its processes; returns when they stand."""
+        self.cgroup(id).freeze(True)
+
+    def resume(self, id: str) -> None:
+        """Let them go on."""
+        self.cgroup(id).freeze(False)
+
+    def update(self, id: str, resources: runtime_spec.Resources) -> None:
+        """Change its limits while it runs; what is None stays."""
+        apply_resources(self.cgroup(id), resources, with_devices=False)
+
+    def statistics(self, id: str) -> Statistics:
+        """What its control group has used."""
+        return self.cgroup(id).statistics()
+
+    def oom_kills(self, id: str) -> int:
+        """How many of its processes were killed for want of memory."""
+        return self.cgroup(id).oom_kills()
+
+    def pids(self, id: str) -> list[int]:
+        """All its processes, in the host's numbers."""
+        return self.cgroup(id).pids()
+
+    def kill_all(self, id: str) -> None:
+        """SIGKILL for all its processes, by their control group."""
+        self.cgroup(id).kill()
+
+    def cgroup(self, id: str) -> Cgroup:
+        """Its control group. Raises NotFound."""
+        path = self.state(id).cgroup
+        if not path:
+            raise NotFound(f"{id} has no control group of its own")
+        return Cgroup.open(path, self._hierarchies)
+
+    def resize(self, id: str, rows: int, columns: int) -> None:
+        """Set the size of its terminal."""
+        with self.open_attach(id) as connection:
+            connection.sendall(msgspec.json.encode({"op": "resize", "rows": rows, "columns": columns}) + b"\n")
+            connection.recv(4096)
+
+    def open_attach(self, id: str) -> socket.socket:
+        """A connection to its attach.sock; see attach.py for what to say. Raises NotFound: it has ended."""
+        directory = os.open(self._find(id), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.connect(f"/proc/self/fd/{directory}/attach.sock")  # an address has room for 108 bytes only
+        except OSError as error:
+            connection.close()
+            raise NotFound(f"{id} has ended: nothing to attach to ({error.strerror})") from None
+        finally:
+            os.close(directory)
+        return connection
+
+    def adopt(self) -> list[Adopted]:
+        """Everything that earlier daemons left below the exec-root, containers first.
+
+        What has no living monitor any more is made sure to be dead: its control group is killed.
+        """
+        found: list[Adopted] = []
+        for kind in ("containers", "execs"):
+            parent = self.exec_root / kind
+            found += [self._adopt(directory) for directory in sorted(parent.iterdir())] if parent.is_dir() else []
+        return found
+
+    def _adopt(self, directory: Path) -> Adopted:
+        state = records.read(directory / "state.json", State)
+        if records.is_locked(directory) and state is not None:
+            pidfd = records.open_process(state.monitor_pid, state.monitor_start_time)
+            if pidfd is not None:
+                return Adopted(directory.name, state.pid, pidfd, None, state.container, state)
+        exit_record = records.read(directory / "exit.json", Exit)
+        if state is None:
+            return Adopted(directory.name, 0, None, exit_record)
+        if exit_record is None:
+            self._kill_leftovers(state)
+        return Adopted(directory.name, state.pid, None, exit_record, state.container, state)
+
+    def _kill_leftovers(self, state: State) -> None:
+        if state.cgroup:
+            group = Cgroup.open(state.cgroup, self._hierarchies)
+            if group.exists():
+                group.kill()
+        pidfd = records.open_process(state.pid, state.start_time)
+        if pidfd is not None:
+            process.pidfd_send(pidfd, 9)
+            os.close(pidfd)
+
+    def forget(self, id: str) -> None:
+        """Remove what is left of it: its processes if any, its control group, its directory. Nothing there is fine.
+
+        Raises  Conflict: it runs.
+        """
+        try:
+            directory = self._find(id)
+        except NotFound:
+            return
+        state = records.read(directory / "state.json", State)
+        if records.is_locked(directory) and not (directory / "exit.json").exists():
+            raise Conflict(f"{id} is running: kill it first")
+        if state is not None and state.cgroup:
+            Cgroup.open(state.cgroup, self._hierarchies).remove()
+        self._remove(directory)
+
+    def _find(self, id: str) -> Path:
+        for kind in ("containers", "execs"):
+            directory = self.exec_root / kind / id
+            if directory.is_dir():
+                return directory
+        raise NotFound(f"no container or exec {id} below {self.exec_root}")
+
+    def _make_directory(self, kind: str, id: str) -> Path:
+        if not id or "/" in id or id.startswith("."):
+            raise InvalidArgument(f"{id!r} is not an id")
+        parent = self.exec_root / kind
+        parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            (parent / id).mkdir(mode=0o700)
+        except FileExistsError:
+            raise Conflict(f"{id} exists already below {parent}") from None
+        return parent / id
+
+    @staticmethod
+    def _remove(directory: Path) -> None:
+        shutil.rmtree(directory, ignore_errors=True)
+
+    def _launch(self, id: str, directory: Path, request: bytes) -> Created:
+        ours, theirs = Channel.pair()
+        try:
+            forked: ForkedProcess = self.launcher.fork(request, [theirs.fileno()])
+        except BaseException:
+            ours.close()
+            self._remove(directory)
+            raise
+        finally:
+            theirs.close()
+        created = Created(id, 0, forked.pid, forked.pidfd, directory, ours)
+        message = self._next(created)
+        if message.kind != "created":
+            raise self._failed(created, message)
+        created.pid = message.pid
+        return created
+
+    @staticmethod
+    def _next(created: Created) -> Message:
+        """The next message that is no warning; an error if the monitor is gone."""
+        while True:
+            message, _ = created.channel.receive()
+            if message is None:
+                return Message("error", text="the monitor has ended", exit_code=128)
+            if message.kind != "warning":
+                return message
+            created.warnings.append(message.text)
+
+    def _failed(self, created: Created, message: Message) -> StartError:
+        """Wait for the monitor, which has undone its part, and remove ours."""
+        created.channel.close()
+        self._wait(created.monitor_pidfd)
+        os.close(created.monitor_pidfd)
+        self._remove(created.directory)
+        return StartError(message)
+
+    @staticmethod
+    def _wait(pidfd: int) -> None:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.poll()
