@@ -19,6 +19,7 @@ from minidocker.errors import VerificationError
 from minidocker.oci.manifest import LAYER_COMPRESSIONS
 
 PIECE_BYTES = 1 << 20
+_IgzipError: type[Exception] = cast(type[Exception], igzip_lib.error)
 _READ_BYTES = 256 << 10
 _WINDOW_LIMIT_BYTES = 128 << 20
 _MAGIC = {
@@ -72,7 +73,7 @@ def decompress(source: Readable, media_type: str | None = None, *, name: str = "
             yield from _zstd(raw)
         else:
             yield from _members(raw, _MAKERS[found], found)
-    except (EOFError, OSError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
+    except (EOFError, OSError, lzma.LZMAError, zlib.error, zstandard.ZstdError, _IgzipError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise VerificationError(f"{name} is damaged or cut off: {error}") from None

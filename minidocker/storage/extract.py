@@ -4,8 +4,8 @@ Source  OCI image-spec, layer.md (whiteouts, order of attributes); moby's archiv
         kernel Documentation/filesystems/overlayfs.rst (whiteout: character device 0:0; opaque: trusted.overlay.opaque).
 Rules   - every name is looked up by openat2 below the root's descriptor: no entry and no symlink leads out of it. In a
           worker the process is chrooted into the root as well.
-        - a leading "/" is cut off, as Docker does. A name or hard link that climbs above the root, or that leads through
-          a relative symlink which does, is a Breakout that names the entry.
+        - a leading "/" is cut off, as Docker does. A name or hard link that climbs above the root, or that leads
+          through a relative symlink which does, is a Breakout that names the entry.
         - owner, then attributes, then mode (chown clears setuid and capabilities), then times; directories' times last.
         - a later entry of the same name replaces the earlier one; two directories become one.
 """
