@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import minidocker
+from minidocker.client import connect
 from minidocker.errors import MinidockerError
 from minidocker.lab import base_image, registry
 
@@ -67,7 +67,7 @@ def daemon_command() -> list[str]:
 def daemon_answers() -> bool:
     """Whether a daemon serves the default socket."""
     try:
-        return bool(minidocker.connect(SOCKET).ping())
+        return bool(connect(SOCKET).ping())
     except (OSError, MinidockerError):
         return False
 
@@ -128,7 +128,7 @@ def up(arguments: list[str]) -> None:
     if base_image.ensure(f"127.0.0.1:{REGISTRY_PORT}"):
         say("base image busybox made from Debian's busybox-static and pushed")
     start_daemon()
-    client = minidocker.connect(SOCKET)
+    client = connect(SOCKET)
     if not any("busybox:latest" in image.tags for image in client.images.list()):
         say("pulling busybox")
         client.images.pull("busybox")
@@ -161,7 +161,7 @@ def down(_arguments: list[str]) -> None:
 def clean(_arguments: list[str]) -> None:
     """Remove every container, image, network, file and process that `./lab` made."""
     if daemon_answers():
-        client = minidocker.connect(SOCKET)
+        client = connect(SOCKET)
         for container in client.containers.list(all=True):
             container.remove(force=True)
     if _daemon_pid() is not None:
