@@ -142,9 +142,7 @@ def get(root_fd: int, path: str, output: Callable[[bytes | memoryview], object])
         os.close(parent)
 
 
-def put(
-    root_fd: int, path: str, reader: TarReader, *, owner: tuple[int, int] | None, keep_kind: bool
-) -> None:
+def put(root_fd: int, path: str, reader: TarReader, *, owner: tuple[int, int] | None, keep_kind: bool) -> None:
     """Extract an archive into the directory `path`, links followed.
 
     Raises  NotFound. InvalidArgument: not a directory. KernelError: EROFS. What Extractor.put raises.

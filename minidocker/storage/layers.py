@@ -13,7 +13,9 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -130,9 +132,7 @@ class LayerStore:
             staged = self.stage(blob, media_type, diff_id, on_progress)
             return self._commit(staged, parent)
 
-    def stage(
-        self, blob: Path, media_type: str | None, diff_id: Digest, on_progress: Progress | None = None
-    ) -> Staged:
+    def stage(self, blob: Path, media_type: str | None, diff_id: Digest, on_progress: Progress | None = None) -> Staged:
         """Unpack a layer aside, whatever is to lie below it: so an image's layers unpack in any order, in parallel.
 
         Raises  as `apply`.
@@ -152,6 +152,39 @@ class LayerStore:
             trees.remove(directory)
             raise
         return Staged(directory, diff_id, unpacked.size)
+
+    def apply_all(
+        self,
+        wanted: Sequence[tuple[Path, str | None, Digest]],
+        on_progress: Callable[[str, int], object] | None = None,
+    ) -> tuple[Layer, ...]:
+        """All layers of an image, base first, given as (blob, media type, diff ID); missing ones unpack in parallel.
+
+        on_progress  called with a layer's diff ID and the bytes of its blob that are done; may raise, which cancels.
+        Raises       as `apply`. Layers below the bad one stay (they are whole), nothing of it or above it does.
+        """
+        layers: list[Layer] = []
+        for _, _, diff_id in wanted:
+            there = self.get(chain_of(layers[-1] if layers else None, diff_id))
+            if there is None:
+                break
+            layers.append(there)
+        missing = wanted[len(layers) :]
+        report = on_progress or (lambda name, done: None)
+        with ThreadPoolExecutor(2, "unpack") as pool:
+            waiting = [
+                pool.submit(self.stage, blob, media_type, diff_id, partial(report, str(diff_id)))
+                for blob, media_type, diff_id in missing
+            ]
+            try:
+                for future in waiting:
+                    layers.append(self.commit(future.result(), layers[-1] if layers else None))
+            except BaseException:
+                for future in waiting[len(layers) - (len(wanted) - len(missing)) :]:
+                    if not future.cancel() and future.exception() is None:
+                        self.discard(future.result())
+                raise
+        return tuple(layers)
 
     def commit(self, staged: Staged, parent: Layer | None) -> Layer:
         """File a staged layer upon `parent`; if it is here already the staged one is discarded."""
