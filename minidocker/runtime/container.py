@@ -23,7 +23,7 @@ from minidocker.runtime import controls, plan, program
 from minidocker.runtime.init import become, flags_of, join_namespace
 from minidocker.runtime.records import State
 from minidocker.runtime.stdio import Streams
-from minidocker.runtime.step import FAILED, Host, Inside, Step
+from minidocker.runtime.step import FAILED, Filter, Host, Inside, Step
 from minidocker.runtime.sync import Channel, Message
 
 
@@ -45,7 +45,7 @@ class ContainerJob:
         request: CreateRequest,
         spec: runtime_spec.Spec,
         steps: tuple[Step, ...],
-        filter_: bytes | None,
+        filter_: Filter | None,
         host: Host,
     ) -> None:
         self.directory = Path(request.directory)

@@ -21,7 +21,7 @@ from minidocker.oci import runtime_spec
 from minidocker.runtime import init, plan, program, records
 from minidocker.runtime.records import State
 from minidocker.runtime.stdio import Streams
-from minidocker.runtime.step import Host, Inside, Step
+from minidocker.runtime.step import Filter, Host, Inside, Step
 from minidocker.runtime.sync import Channel, Message
 
 
@@ -140,7 +140,7 @@ def differing(pid: int) -> tuple[str, ...]:
 class ExecJob:
     """One exec for a monitor (see `monitor.Job`)."""
 
-    def __init__(self, request: ExecRequest, spec: runtime_spec.Spec, filter_: bytes | None, host: Host) -> None:
+    def __init__(self, request: ExecRequest, spec: runtime_spec.Spec, filter_: Filter | None, host: Host) -> None:
         self.directory = Path(request.directory)
         self.streams = request.streams
         self._request = request

@@ -31,8 +31,8 @@ def permitted_mask() -> int:
     """The caller's permitted set, asked without /proc: what is mounted there may be the image's."""
     header, sets = struct.pack("Ii", _CAPABILITY_VERSION_3, 0), bytearray(24)
     syscall("capget", header, sets, path="permitted set")
-    words = struct.unpack("6I", sets)
-    return words[1] | words[4] << 32
+    _, low, _, _, high, _ = struct.unpack("6I", sets)
+    return int(low | high << 32)
 
 
 class FindUser(Step, frozen=True):

@@ -19,7 +19,7 @@ from minidocker.runtime.bundle import read_spec
 from minidocker.runtime.container import ContainerJob, CreateRequest
 from minidocker.runtime.exec import ExecJob, ExecRequest
 from minidocker.runtime.monitor import Monitor
-from minidocker.runtime.step import Host
+from minidocker.runtime.step import Filter, Host
 from minidocker.runtime.sync import Channel
 
 _FILTERS_KEPT = 16
@@ -30,16 +30,16 @@ class Filters:
     """Compiled seccomp filters by the JSON that they come from; the oldest is forgotten first."""
 
     def __init__(self) -> None:
-        self._compiled: dict[bytes, bytes] = {}
+        self._compiled: dict[bytes, Filter] = {}
 
-    def of(self, spec: runtime_spec.Spec) -> bytes | None:
+    def of(self, spec: runtime_spec.Spec) -> Filter | None:
         """The filter that `spec` wants, or None."""
         section = bytes(spec.linux.seccomp)
         if section in (b"", b"null"):
             return None
         found = self._compiled.get(section)
         if found is None:
-            found = seccomp.compile(msgspec.json.decode(section))
+            found = Filter(seccomp.compile(section), seccomp.flags_of(section))
             if len(self._compiled) >= _FILTERS_KEPT:
                 del self._compiled[next(iter(self._compiled))]
             self._compiled[section] = found

@@ -19,16 +19,18 @@ _PATH = os.O_PATH | os.O_CLOEXEC
 _NULL = (1, 3)
 
 
-def open_null() -> int:
-    """A descriptor of the host's /dev/null.
+def open_null(root_fd: int) -> int:
+    """A descriptor of the container's own /dev/null; of the host's, if the container has none.
 
     Raises  StepFailed: what is there is another file.
     """
-    fd = os.open("/dev/null", _PATH | os.O_NOFOLLOW)
+    fd = existing(root_fd, "/dev/null", _PATH | os.O_NOFOLLOW)
+    if fd is None:
+        fd = os.open("/dev/null", _PATH | os.O_NOFOLLOW)
     status = os.fstat(fd)
     if not stat.S_ISCHR(status.st_mode) or (os.major(status.st_rdev), os.minor(status.st_rdev)) != _NULL:
         os.close(fd)
-        raise StepFailed("mask paths", "the host's /dev/null is not the character device 1:3")
+        raise StepFailed("mask paths", "/dev/null is not the character device 1:3")
     return fd
 
 
@@ -42,14 +44,15 @@ class MaskPaths(Step, frozen=True):
         return f"mask {' '.join(self.paths)}"
 
     def apply(self, inside: Inside) -> None:
-        null = open_null()
+        null = open_null(inside.root_fd)
         empty = -1
         for path in self.paths:
             target = existing(inside.root_fd, path)
             if target is None:
                 continue
             if not stat.S_ISDIR(os.fstat(target).st_mode):
-                trees.bind(null, target, path=path)
+                # Read-only: the node may be the host's, and root in here could change its mode.
+                trees.bind(null, target, add=trees.RDONLY, path=path)
             elif empty >= 0:
                 trees.bind(empty, target, path=path)
             else:

@@ -87,7 +87,7 @@ class Execute(Step, frozen=True):
         inside.channel.send(Message("exec"))
         try:
             if inside.filter is not None:
-                seccomp.load(inside.filter)
+                seccomp.load(inside.filter.program, inside.filter.flags)
             os.execve(path, self.args, inside.env)  # the true point at which the container runs
         except KernelError:
             raise

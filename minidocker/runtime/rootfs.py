@@ -111,10 +111,8 @@ class MountOverlay(Step, frozen=True):
         upper, work = (
             path.replace("\\", "\\\\").replace(",", "\\,") for path in (self.overlay.upperdir, self.overlay.workdir)
         )
-        options = (
-            f"lowerdir={self.overlay.lowerdir},upperdir={upper},workdir={work},index=off,metacopy=off,redirect_dir=off"
-        )
-        return options + (",userxattr" if self.in_user_namespace else "")
+        options = f"lowerdir={self.overlay.lowerdir},upperdir={upper},workdir={work},index=off,metacopy=off"
+        return options + (",userxattr,redirect_dir=nofollow" if self.in_user_namespace else ",redirect_dir=off")
 
     def apply(self, inside: Inside) -> None:
         os.chdir(self.overlay.directory)  # lowerdir's short paths start here

@@ -8,7 +8,7 @@ Rules   - a plan is an ordered tuple of steps, derived from config.json alone: i
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -18,6 +18,13 @@ from minidocker.runtime.sync import Channel
 from minidocker.runtime.users import Identity
 
 NOT_FOUND, NOT_EXECUTABLE, FAILED = 127, 126, 128
+
+
+class Filter(NamedTuple):
+    """A compiled seccomp program, and the flags that it is loaded with."""
+
+    program: bytes
+    flags: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,7 @@ class Inside:
     channel: Channel
     host: Host
     stdio: tuple[int, int, int] | None = None
-    filter: bytes | None = None
+    filter: Filter | None = None
     proc_fd: int = -1
     root_fd: int = -1
     network: dict[str, Any] | None = None
