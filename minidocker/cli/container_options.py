@@ -1,0 +1,111 @@
+"""The options of `run` and `create`: one table for both.
+
+Source  docker run's reference; a few switches are left out that only Windows daemons know.
+"""
+
+CREATE_OPTIONS = """
+    --add-host list                  Add a line to /etc/hosts (name:address)
+    --annotation map                 Add an annotation to the OCI configuration
+-a, --attach list                    Attach to STDIN, STDOUT or STDERR
+    --blkio-weight uint16            Block I/O weight, from 10 to 1000; 0 leaves it alone
+    --blkio-weight-device list       Block I/O weight for one device
+    --cap-add list                   Add capabilities
+    --cap-drop list                  Drop capabilities
+    --cgroup-parent string           Parent of the container's cgroup
+    --cgroupns string                Cgroup namespace: host or private
+    --cidfile string                 Write the container's ID to the file
+    --cpu-period int                 CFS period in microseconds
+    --cpu-quota int                  CFS quota in microseconds
+    --cpu-rt-period int              Real-time period in microseconds
+    --cpu-rt-runtime int             Real-time runtime in microseconds
+-c, --cpu-shares int                 CPU weight relative to others
+    --cpus decimal                   Number of CPUs
+    --cpuset-cpus string             CPUs that may be used (0-3, 0,1)
+    --cpuset-mems string             Memory nodes that may be used (0-3, 0,1)
+    --detach-keys string             Keys that detach from the container
+    --device list                    Add a device of the host
+    --device-cgroup-rule list        Add a rule to the allowed devices
+    --device-read-bps list           Limit bytes read a second from a device
+    --device-read-iops list          Limit reads a second from a device
+    --device-write-bps list          Limit bytes written a second to a device
+    --device-write-iops list         Limit writes a second to a device
+    --disable-content-trust          Accepted for compatibility (default true)
+    --dns list                       DNS servers
+    --dns-opt list
+    --dns-option list                DNS options
+    --dns-search list                DNS search domains
+    --domainname string              NIS domain name
+    --entrypoint string              Replace the image's ENTRYPOINT
+-e, --env list                       Set environment variables
+    --env-file list                  Read environment variables from a file
+    --expose list                    Expose a port or a range of ports
+    --group-add list                 Additional groups of the user
+    --health-cmd string              Command that checks the health
+    --health-interval duration       Time between two checks (ms|s|m|h)
+    --health-retries int             Failures in a row that make it unhealthy
+    --health-start-interval duration  Time between two checks in the start period
+    --health-start-period duration   Time in which failures do not count
+    --health-timeout duration        Longest time of one check
+    --help                           Print usage
+-h, --hostname string                Host name
+    --init                           Run an init as process 1, which forwards signals and reaps
+-i, --interactive                    Keep STDIN open even if not attached
+    --ip string                      IPv4 address
+    --ip6 string                     IPv6 address
+    --ipc string                     IPC namespace: private, shareable, host, none or container:NAME
+    --isolation string               Isolation technology (default is the only one)
+    --kernel-memory bytes            Kernel memory limit
+-l, --label list                     Set a label
+    --label-file list                Read labels from a file
+    --link list                      Add a link to another container
+    --link-local-ip list             Link-local addresses
+    --log-driver string              Logging driver
+    --log-opt list                   Options of the logging driver
+    --mac-address string             MAC address
+-m, --memory bytes                   Memory limit
+    --memory-reservation bytes       Soft memory limit
+    --memory-swap bytes              Limit of memory and swap together; -1 for no limit of swap
+    --memory-swappiness int          Swappiness, from 0 to 100
+    --mount mount                    Attach a filesystem mount
+    --name string                    Name of the container
+    --net network
+    --net-alias list
+    --network network                Connect to a network
+    --network-alias list             One more name on the network
+    --no-healthcheck                 Switch the image's HEALTHCHECK off
+    --oom-kill-disable               Do not kill when memory is short
+    --oom-score-adj int              The kernel's preference when memory is short (-1000 to 1000)
+    --pid string                     PID namespace: host or container:NAME
+    --pids-limit int                 Limit of processes; -1 for none
+    --platform string                Platform of the image, such as linux/arm64
+    --privileged                     Give all privileges of the host's root
+-p, --publish list                   Publish a port on the host
+-P, --publish-all                    Publish all exposed ports on free ports
+    --pull string                    When to pull: always, missing or never
+-q, --quiet                          Pull without a word
+    --read-only                      Mount the root filesystem read-only
+    --restart string                 When to restart: no, always, unless-stopped, on-failure[:N]
+    --rm                             Remove the container and its anonymous volumes when it ends
+    --runtime string                 OCI runtime
+    --security-opt list              Security options
+    --shm-size bytes                 Size of /dev/shm
+    --stop-signal string             Signal that stops the container
+    --stop-timeout int               Seconds from that signal to SIGKILL
+    --storage-opt list               Options of the storage
+    --sysctl map                     Set a kernel parameter of a namespace
+    --tmpfs list                     Mount a tmpfs (path[:options])
+-t, --tty                            Give it a terminal
+    --ulimit ulimit                  Limits of resources (name=soft[:hard])
+-u, --user string                    User by name or number (user[:group])
+    --userns string                  User namespace: host
+    --uts string                     UTS namespace: host
+-v, --volume list                    Mount a volume or a path (source:target[:options])
+    --volume-driver string           Driver of named volumes
+    --volumes-from list              Mount another container's volumes too
+-w, --workdir string                 Working directory
+"""
+
+RUN_OPTIONS = CREATE_OPTIONS + """
+-d, --detach                         Run in the background and print the container's ID
+    --sig-proxy                      Pass signals on to the process (default true)
+"""
