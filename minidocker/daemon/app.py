@@ -1,7 +1,7 @@
 """The HTTP application: errors to statuses, headers, JSON in and out; what every route module shares.
 
-Source  Docker Engine API 1.44 (https://docs.docker.com/reference/api/engine/version/v1.44/); replies recorded from dockerd.
-Rules   - a route module has `add_routes(app)`, adds unversioned paths only and finds the engine at `request.app[ENGINE]`.
+Source  Docker Engine API 1.44 (docs.docker.com/reference/api/engine/); replies recorded from dockerd.
+Rules   - a route module has `add_routes(app)`, adds unversioned paths and finds the engine at `request.app[ENGINE]`.
         - the version prefix is taken off by `streams.Connection`; `api_version(request)` tells what the client speaks.
         - kinds of failure become statuses here and nowhere else.
 """
@@ -132,7 +132,9 @@ def filters_of(request: web.Request) -> dict[str, list[str]]:
         raw = msgspec.json.decode(text, type=dict[str, list[str] | dict[str, bool]])
     except msgspec.MsgspecError as error:
         raise errors.InvalidArgument(f"invalid filter: {error}") from error
-    return {key: [v for v, on in value.items() if on] if isinstance(value, dict) else value for key, value in raw.items()}
+    return {
+        key: [v for v, on in value.items() if on] if isinstance(value, dict) else value for key, value in raw.items()
+    }
 
 
 def path_name(request: web.Request, key: str = "name") -> str:

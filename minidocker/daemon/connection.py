@@ -4,7 +4,7 @@ Source  RFC 9112 (where a message ends); Docker Engine API, "attach" (hijacking)
 Rules   - it knows where a request begins and ends and nothing else of HTTP: aiohttp parses, this only looks.
         - `/v1.41/x` becomes `/x` with the header `Api-Version: 1.41`, so that routes exist once.
         - after the body of a request that may be hijacked (attach, exec start) all bytes are held: they are stdin, or,
-          if the handler answers by ordinary HTTP, the next request. aiohttp alone would take them for a request and fail.
+          if the handler answers by ordinary HTTP, the next request. aiohttp alone would take stdin for one and fail.
         - after `take()` bytes go to the stream's queue, and the end of the client's sending is only the end of stdin.
 """
 
@@ -61,10 +61,10 @@ class Body:
         try:
             size = int(line.partition(b";")[0], 16)
         except ValueError:
-            self.done = True      # aiohttp answers 400 and closes
+            self.done = True  # aiohttp answers 400 and closes
             return
         self._trailer = size == 0
-        self._left = size + 2 if size else 0      # a chunk ends in CRLF
+        self._left = size + 2 if size else 0  # a chunk ends in CRLF
 
 
 class Connection(asyncio.Protocol):
@@ -103,7 +103,7 @@ class Connection(asyncio.Protocol):
         self._eof = True
         self._wake.set()
         if self._taken or self._holding:
-            return True      # a half-close is the end of stdin only
+            return True  # a half-close is the end of stdin only
         return self._http.eof_received()
 
     def pause_writing(self) -> None:
@@ -130,7 +130,7 @@ class Connection(asyncio.Protocol):
         if end < 0:
             if len(self._head) > HEAD_LIMIT:
                 head, self._head = self._head, b""
-                self._http.data_received(head)      # aiohttp refuses it
+                self._http.data_received(head)  # aiohttp refuses it
             return b""
         head, rest = self._head[: end + 4], self._head[end + 4 :]
         self._head = b""

@@ -65,7 +65,9 @@ def parse_detach_keys(text: str) -> bytes:
     for key in (text or DEFAULT_DETACH_KEYS).split(","):
         if len(key) == 1 and key.isascii():
             keys += key.encode()
-        elif key.lower().startswith("ctrl-") and len(key) == 6 and key[5].upper() in "@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_":
+        elif (
+            key.lower().startswith("ctrl-") and len(key) == 6 and key[5].upper() in "@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_"
+        ):
             keys.append(ord(key[5].upper()) & 0x1F)
         else:
             raise InvalidArgument(f"invalid detach keys ({text}) provided: Unknown character: '{key}'")
@@ -134,7 +136,7 @@ async def head_taken(connection: Connection) -> None:
         # For a UNIX socket the kernel counts what the peer has not read; no event tells of it, so this looks again.
         unread = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0]
         if unread == 0:
-            await asyncio.sleep(0.001)      # the client's buffered read has returned; let it get to its raw one
+            await asyncio.sleep(0.001)  # the client's buffered read has returned; let it get to its raw one
             return
         await asyncio.sleep(0.001)
 
@@ -165,8 +167,15 @@ class Pump:
     detach    the detach keys, looked for in what the client sends; None: never.
     """
 
-    def __init__(self, connection: Connection, monitor: socket.socket, *, stdin: bool, detach: bytes | None = None,
-                 convert: Any = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        monitor: socket.socket,
+        *,
+        stdin: bool,
+        detach: bytes | None = None,
+        convert: Any = None,
+    ) -> None:
         self._connection = connection
         self._monitor = monitor
         self._stdin = stdin

@@ -75,3 +75,15 @@ def age(seconds: float) -> str:
         if limit:
             return words
     return f"{hours // 24 // 365} years"
+
+
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?\Z")
+
+
+def parse_moment(text: str) -> int:
+    """A moment for `until` filters: like `parse_bound`, or a duration back from now ("10m", "1h30m")."""
+    match = _DURATION.match(text)
+    if text and match:
+        hours, minutes, seconds = (int(part or 0) for part in match.groups())
+        return time.time_ns() - ((hours * 60 + minutes) * 60 + seconds) * 1_000_000_000
+    return parse_bound(text) or 0

@@ -223,7 +223,9 @@ class EndpointIPAM(msgspec.Struct, rename={"ipv4_address": "IPv4Address"}):
     ipv4_address: str = ""
 
 
-class EndpointRequest(msgspec.Struct, rename={"ipam_config": "IPAMConfig", "aliases": "Aliases", "mac_address": "MacAddress"}):
+class EndpointRequest(
+    msgspec.Struct, rename={"ipam_config": "IPAMConfig", "aliases": "Aliases", "mac_address": "MacAddress"}
+):
     """How to join one network."""
 
     ipam_config: EndpointIPAM | None = None
@@ -258,8 +260,15 @@ _HOST_REFUSED = {
 _ENDPOINT_REFUSED = {"Links": "legacy links are not supported", "DriverOpts": "the driver has no options"}
 # What a client copies from an inspect into a request; the daemon decides these itself.
 _ENDPOINT_OUTPUT = {
-    "NetworkID", "EndpointID", "Gateway", "IPAddress", "IPPrefixLen", "IPv6Gateway", "GlobalIPv6Address",
-    "GlobalIPv6PrefixLen", "DNSNames",
+    "NetworkID",
+    "EndpointID",
+    "Gateway",
+    "IPAddress",
+    "IPPrefixLen",
+    "IPv6Gateway",
+    "GlobalIPv6Address",
+    "GlobalIPv6PrefixLen",
+    "DNSNames",
 }
 
 

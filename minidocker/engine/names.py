@@ -14,13 +14,13 @@ _ADJECTIVES = (
     "able amber agile brave brisk bright calm clever cosmic curious daring eager earnest fancy fluent frosty gentle "
     "golden happy honest humble jolly keen kind lively lucid mellow merry modest nimble noble patient placid polite "
     "proud quick quiet rapid serene sharp silent sleek smart solid steady sunny swift tidy upbeat vivid warm wise witty"
-).split()
+)
 _SURNAMES = (
     "allen babbage backus bernerslee boole borg brinch cerf church clarke codd curie dijkstra easley engelbart euler "
     "floyd gauss goldberg goldwasser gosling hamilton hamming hoare hopper hypatia johnson kahn kay keller kernighan "
     "knuth lamport lampson lamarr liskov lovelace matsumoto mccarthy meitner minsky moore naur noether perlman "
     "ritchie shannon stroustrup tanenbaum thompson torvalds turing wilkes wing wirth wozniak yao"
-).split()
+)
 
 
 def new_id() -> str:
@@ -34,10 +34,11 @@ def new_id() -> str:
 def random_name(taken: Collection[str]) -> str:
     """An unused adjective_surname; a digit is added when many are taken."""
     for attempt in range(100):
-        name = f"{secrets.choice(_ADJECTIVES)}_{secrets.choice(_SURNAMES)}" + (str(secrets.randbelow(10)) if attempt > 5 else "")
+        digit = str(secrets.randbelow(10)) if attempt > 5 else ""
+        name = f"{secrets.choice(_ADJECTIVES.split())}_{secrets.choice(_SURNAMES.split())}{digit}"
         if name not in taken:
             return name
-    return f"{secrets.choice(_ADJECTIVES)}_{secrets.token_hex(6)}"
+    return f"{secrets.choice(_ADJECTIVES.split())}_{secrets.token_hex(6)}"
 
 
 def check_name(name: str) -> str:

@@ -1,0 +1,344 @@
+"""minidockerd: flags, sockets, pidfile, signals; then the engine and its API until it is told to end.
+
+Source  dockerd(8): the flags' names and meanings; systemd's sd_notify is not used.
+Rules   - the only place of the daemon that reads argv and the environment.
+        - a socket is never open wider than asked, not for a moment: umask before bind, then 0660 and its group.
+        - TCP without TLS is refused, but for loopback with an explicit --tlsverify=false.
+        - the process never forks: launcher and worker are started as fresh programs.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import grp
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from minidocker import __version__
+from minidocker.errors import Conflict, InvalidArgument, MinidockerError
+
+if TYPE_CHECKING:
+    from minidocker.engine.engine import Settings
+
+log = logging.getLogger("minidocker.daemon")
+
+DATA_ROOT = Path("/var/lib/minidocker")
+EXEC_ROOT = Path("/run/minidocker")
+SOCKET_GROUP = "docker"
+SOCKET_MODE = 0o660
+THREADS = 32
+INIT_PROGRAMS = ("/usr/bin/tini-static", "/usr/libexec/docker/docker-init", "/usr/bin/docker-init")
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+SYSTEMD_FIRST_FD = 3
+
+
+def flag(text: str) -> bool:
+    """A boolean flag's value, as Go's flag package reads it."""
+    if text.lower() in ("1", "t", "true"):
+        return True
+    if text.lower() in ("0", "f", "false"):
+        return False
+    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """dockerd's own flag names."""
+    parser = argparse.ArgumentParser(prog="minidockerd", description="The minidocker daemon.", allow_abbrev=False)
+    add = parser.add_argument
+    add("--data-root", type=Path, default=DATA_ROOT, help="images, containers and volumes (default %(default)s)")
+    add("--exec-root", type=Path, default=EXEC_ROOT, help="sockets, pids, monitors (default %(default)s)")
+    add(
+        "-H",
+        "--host",
+        action="append",
+        default=[],
+        help="listen here: unix:///path, tcp://host:port, fd://; repeatable",
+    )
+    add("-p", "--pidfile", type=Path, default=None, help="(default EXEC_ROOT/minidocker.pid)")
+    add("-G", "--group", default=SOCKET_GROUP, help="group of the unix sockets (default %(default)s, else root)")
+    add("-b", "--bridge", default=None, help="bridge device of the default network; none: no network")
+    add("--bip", default=None, help="address and prefix of the bridge, for example 172.18.0.1/16")
+    add("--mtu", type=int, default=1500, help="of the default network (default %(default)s)")
+    add(
+        "--insecure-registry",
+        action="append",
+        default=[],
+        help="host:port or network that may be spoken to without TLS",
+    )
+    add("--registry-mirror", action="append", default=[], help="URL to ask before Docker Hub")
+    add("--cgroup-parent", default=None, help="control group that containers' groups are made in")
+    add("--init-path", default=None, help="static init that --init uses")
+    for name, default in (("--tls", None), ("--tlsverify", None), ("--live-restore", True)):
+        add(name, type=flag, nargs="?", const=True, default=default, metavar="BOOL")
+    add("--tlscacert", type=Path, default=None, help="trust clients signed by this CA")
+    add("--tlscert", type=Path, default=None)
+    add("--tlskey", type=Path, default=None)
+    add("-l", "--log-level", choices=sorted(LEVELS), default="info")
+    add("-D", "--debug", type=flag, nargs="?", const=True, default=False, metavar="BOOL")
+    add("--shutdown-timeout", type=int, default=15, help="seconds for containers to stop without live-restore")
+    add("-v", "--version", action="version", version=f"minidocker version {__version__}")
+    return parser
+
+
+# -- sockets --
+
+
+def tls_context(options: argparse.Namespace) -> ssl.SSLContext | None:
+    """The TLS that TCP listeners need, or None if none was asked for.
+
+    Raises  InvalidArgument: certificates are missing or cannot be read.
+    """
+    if not (options.tlsverify or options.tls):
+        return None
+    if options.tlscert is None or options.tlskey is None or (options.tlsverify and options.tlscacert is None):
+        raise InvalidArgument("--tlsverify needs --tlscacert, --tlscert and --tlskey")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(options.tlscert, options.tlskey)
+        if options.tlsverify:
+            context.load_verify_locations(options.tlscacert)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidArgument(f"cannot load the TLS certificates: {error}") from error
+    return context
+
+
+def listen_unix(path: Path, group: str) -> socket.socket:
+    """A listening socket at `path`, mode 0660 from its first moment; a dead one of an earlier daemon is replaced.
+
+    Raises  Conflict: a daemon answers there. InvalidArgument: the path holds something else, or is too long.
+    """
+    if len(os.fsencode(path)) > 107:
+        raise InvalidArgument(f"socket path {path} is longer than 107 bytes; choose a shorter one")
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    _remove_dead(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o777 & ~SOCKET_MODE)  # before bind: no moment in which others may connect
+    try:
+        listener.bind(str(path))
+    except OSError as error:
+        raise InvalidArgument(f"cannot listen on {path}: {error.strerror}") from error
+    finally:
+        os.umask(before)
+    with contextlib.suppress(KeyError, PermissionError):
+        os.chown(path, 0, grp.getgrnam(group).gr_gid)
+    listener.listen(512)
+    return listener
+
+
+def _remove_dead(path: Path) -> None:
+    if not path.exists() and not path.is_symlink():
+        return
+    if not path.is_socket():
+        raise InvalidArgument(f"{path} exists and is not a socket; move it away")
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        probe.connect(str(path))
+    except (ConnectionRefusedError, FileNotFoundError):
+        path.unlink(missing_ok=True)
+    else:
+        raise Conflict(f"a daemon listens on {path} already; give this one another -H")
+    finally:
+        probe.close()
+
+
+def check_tcp(host: str, options: argparse.Namespace) -> None:
+    """Raises InvalidArgument: this address may not be served without TLS."""
+    if options.tlsverify or options.tls:
+        return
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not (loopback and options.tlsverify is False):
+        raise InvalidArgument(
+            f"tcp://{host} without TLS would give everyone who reaches it root on this host; use --tlsverify with "
+            "--tlscacert, --tlscert and --tlskey, or a loopback address with --tlsverify=false"
+        )
+
+
+def listen_tcp(host: str, port: int) -> socket.socket:
+    """A listening TCP socket. Raises InvalidArgument: it cannot be bound."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(512)
+    except OSError as error:
+        raise InvalidArgument(f"cannot listen on tcp://{host}:{port}: {error}") from error
+    return listener
+
+
+def listeners(options: argparse.Namespace) -> list[tuple[socket.socket, bool]]:
+    """All sockets of --host, each with whether it speaks TLS when TLS is on."""
+    found: list[tuple[socket.socket, bool]] = []
+    for text in options.host or [f"unix://{options.exec_root}/minidocker.sock"]:
+        url = urlsplit(text if "://" in text else f"unix://{text}")
+        if url.scheme == "unix":
+            found.append((listen_unix(Path(url.path or url.netloc), options.group), False))
+        elif url.scheme == "tcp":
+            host, port = url.hostname or "127.0.0.1", url.port or (2376 if options.tlsverify or options.tls else 2375)
+            check_tcp(host, options)
+            found.append((listen_tcp(host, port), True))
+        elif url.scheme == "fd":
+            count = int(os.environ.get("LISTEN_FDS", "0"))
+            found += [(socket.socket(fileno=fd), False) for fd in range(SYSTEMD_FIRST_FD, SYSTEMD_FIRST_FD + count)]
+        else:
+            raise InvalidArgument(f"invalid bind address {text!r}; use unix:///path or tcp://host:port")
+    return found
+
+
+# -- pidfile --
+
+
+@contextlib.contextmanager
+def pidfile(path: Path):  # type: ignore[no-untyped-def]
+    """Hold `path` with our pid. Raises Conflict: its daemon lives (the file is locked while it does)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.read(fd, 32).decode(errors="replace").strip()
+        os.close(fd)
+        raise Conflict(f"pidfile {path} is held by the running daemon {pid}; give this one its own --pidfile") from None
+    try:
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(fd)
+
+
+# -- running --
+
+
+def settings_of(options: argparse.Namespace) -> "Settings":
+    """The engine's settings from the flags."""
+    from minidocker.engine.engine import Settings, identity_of
+    from minidocker.network.host import names
+
+    default_root = options.exec_root == EXEC_ROOT
+    table = names(options.exec_root).table  # carries the hash of an exec-root of its own
+    suffix = "" if default_root else "-" + table.rpartition("-")[2]
+    init = options.init_path or next((path for path in INIT_PROGRAMS if os.access(path, os.X_OK)), "")
+    return Settings(
+        data_root=options.data_root,
+        exec_root=options.exec_root,
+        cgroup_parent=options.cgroup_parent or f"/minidocker{suffix}",
+        live_restore=options.live_restore,
+        registry_mirrors=tuple(options.registry_mirror),
+        insecure_registries=tuple(options.insecure_registry),
+        init_path=init,
+        debug=options.debug,
+        identity=identity_of(options.data_root),
+        stop_seconds=float(options.shutdown_timeout),
+    )
+
+
+async def serve(options: argparse.Namespace, stop: asyncio.Event) -> None:
+    """Open the engine, answer until `stop`, close it."""
+    from aiohttp import web
+
+    from minidocker.daemon.app import make_app
+    from minidocker.daemon.connection import Connection
+    from minidocker.engine.engine import Engine
+    from minidocker.network.bridge import default_network
+
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(THREADS, "work"))
+    context = tls_context(options)
+    network = default_network(options.exec_root, bridge=options.bridge, bip=options.bip, mtu=options.mtu)
+    sockets = listeners(options)
+    try:
+        engine = Engine(settings_of(options), network)
+        try:
+            await engine.open()
+            runner = web.AppRunner(make_app(engine), access_log=None, shutdown_timeout=1.0)
+            await runner.setup()
+            handler = runner.server
+            assert handler is not None
+            servers = [
+                await loop.create_server(lambda: Connection(handler()), sock=sock, ssl=context if tls else None)
+                for sock, tls in sockets
+            ]
+            log.info("ready", extra={"version": __version__, "data_root": str(options.data_root)})
+            await stop.wait()
+            log.info("stopping")
+            for server in servers:
+                server.close()
+            await runner.cleanup()
+        finally:
+            await engine.close()
+    finally:
+        for sock, _ in sockets:
+            _close_listener(sock)
+
+
+def _close_listener(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        if sock.family == socket.AF_UNIX and sock.fileno() >= 0:
+            Path(sock.getsockname()).unlink(missing_ok=True)
+    sock.close()
+
+
+class OperatorFormat(logging.Formatter):
+    """One line an event: time, level, message, then the fields."""
+
+    _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = "".join(f" {key}={value!r}" for key, value in vars(record).items() if key not in self._STANDARD)
+        return super().format(record) + fields
+
+
+def set_up_logging(options: argparse.Namespace) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(OperatorFormat("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.DEBUG if options.debug else LEVELS[options.log_level], handlers=[handler])
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+async def _main(options: argparse.Namespace) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: log.info("nothing to reload"))
+    await serve(options, stop)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The `minidockerd` command. Returns its exit status."""
+    options = make_parser().parse_args(arguments)
+    options.data_root, options.exec_root = options.data_root.resolve(), options.exec_root.resolve()
+    set_up_logging(options)
+    if os.geteuid() != 0:
+        print("minidockerd needs to be started with root privileges; use sudo", file=sys.stderr)
+        return 1
+    os.umask(0o022)
+    try:
+        with pidfile(options.pidfile or options.exec_root / "minidocker.pid"):
+            asyncio.run(_main(options))
+    except MinidockerError as error:
+        print(f"minidockerd: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

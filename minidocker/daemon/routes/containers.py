@@ -1,0 +1,240 @@
+"""Containers: all of the API that answers by ordinary HTTP. What hijacks the connection is in attach.py.
+
+Source  Docker Engine API 1.24 to 1.44: Container*.
+"""
+
+import asyncio
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from minidocker.daemon import app as http
+from minidocker.daemon.streams import MULTIPLEXED_STREAM, RAW_STREAM, frame, while_connected
+from minidocker.engine import attaching, clock, processes
+from minidocker.engine.config import read_create
+from minidocker.engine.container import Container
+from minidocker.engine.listing import ListQuery
+from minidocker.engine.logs import LogQuery
+from minidocker.errors import Conflict, InvalidArgument
+
+NO_CONTENT = 204
+
+
+def container_of(request: web.Request) -> Container:
+    """The container that the path names."""
+    return request.app[http.ENGINE].containers.get(http.path_name(request))
+
+
+async def create(request: web.Request) -> web.Response:
+    """POST /containers/create."""
+    body = await http.read_json(request, dict[str, Any])
+    wanted = read_create(body)
+    name, platform = request.query.get("name", ""), request.query.get("platform", "")
+    created = await request.app[http.ENGINE].containers.create(wanted, name, platform)
+    return http.json_response({"Id": created.id, "Warnings": created.warnings}, 201)
+
+
+async def listed(request: web.Request) -> web.Response:
+    """GET /containers/json."""
+    containers = request.app[http.ENGINE].containers
+    query = ListQuery(http.query_flag(request, "all"), http.query_int(request, "limit") or 0, http.filters_of(request))
+    if (http.query_int(request, "limit") or 0) < -1:
+        raise InvalidArgument("invalid limit")
+    with_size, version = http.query_flag(request, "size"), http.api_version(request)
+    documents = []
+    for container in containers.select(query):
+        document = containers.summary(container, version)
+        if with_size:
+            document["SizeRw"], document["SizeRootFs"] = await containers.sizes(container)
+        documents.append(document)
+    return http.json_response(documents)
+
+
+async def inspect(request: web.Request) -> web.Response:
+    """GET /containers/{name}/json."""
+    containers, container = request.app[http.ENGINE].containers, container_of(request)
+    document = containers.inspect(container, http.api_version(request))
+    if http.query_flag(request, "size"):
+        document["SizeRw"], document["SizeRootFs"] = await containers.sizes(container)
+    return http.json_response(document)
+
+
+async def start(request: web.Request) -> web.Response:
+    """POST /containers/{name}/start."""
+    if (await request.read()).strip() not in (b"", b"null", b"{}"):
+        raise InvalidArgument(
+            "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
+        )
+    if request.query.get("checkpoint"):
+        raise InvalidArgument("checkpoints are not supported")
+    await asyncio.shield(request.app[http.ENGINE].running.start(container_of(request)))
+    return web.Response(status=NO_CONTENT)
+
+
+async def stop(request: web.Request) -> web.Response:
+    """POST /containers/{name}/stop."""
+    seconds = http.query_int(request, "t")
+    await request.app[http.ENGINE].running.stop(container_of(request), seconds, request.query.get("signal", ""))
+    return web.Response(status=NO_CONTENT)
+
+
+async def restart(request: web.Request) -> web.Response:
+    """POST /containers/{name}/restart."""
+    seconds = http.query_int(request, "t")
+    await request.app[http.ENGINE].running.restart(container_of(request), seconds, request.query.get("signal", ""))
+    return web.Response(status=NO_CONTENT)
+
+
+async def kill(request: web.Request) -> web.Response:
+    """POST /containers/{name}/kill."""
+    name = http.path_name(request)
+    try:
+        await request.app[http.ENGINE].running.kill(container_of(request), request.query.get("signal", ""))
+    except Conflict as error:
+        raise Conflict(f"Cannot kill container: {name}: {error}") from None
+    return web.Response(status=NO_CONTENT)
+
+
+async def pause(request: web.Request) -> web.Response:
+    await request.app[http.ENGINE].running.pause(container_of(request))
+    return web.Response(status=NO_CONTENT)
+
+
+async def unpause(request: web.Request) -> web.Response:
+    await request.app[http.ENGINE].running.unpause(container_of(request))
+    return web.Response(status=NO_CONTENT)
+
+
+async def rename(request: web.Request) -> web.Response:
+    await request.app[http.ENGINE].containers.rename(container_of(request), request.query.get("name", ""))
+    return web.Response(status=NO_CONTENT)
+
+
+async def remove(request: web.Request) -> web.Response:
+    """DELETE /containers/{name}."""
+    if http.query_flag(request, "link"):
+        raise InvalidArgument("legacy links are not supported")
+    force, volumes = http.query_flag(request, "force"), http.query_flag(request, "v")
+    await request.app[http.ENGINE].containers.remove(container_of(request), force=force, volumes=volumes)
+    return web.Response(status=NO_CONTENT)
+
+
+async def prune(request: web.Request) -> web.Response:
+    pruned = await request.app[http.ENGINE].containers.prune(http.filters_of(request))
+    return http.json_response({"ContainersDeleted": pruned.ids or None, "SpaceReclaimed": pruned.bytes_freed})
+
+
+async def wait(request: web.Request) -> web.StreamResponse:
+    """POST /containers/{name}/wait: headers at once, the body at the exit. `docker run` waits before it starts."""
+    future = request.app[http.ENGINE].running.wait(container_of(request), request.query.get("condition", ""))
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    response.enable_chunked_encoding()
+    await response.prepare(request)
+    try:
+        code = await while_connected(request, future)
+    finally:
+        future.cancel()
+    error = {} if http.api_version(request) >= (1, 42) else {"Error": None}
+    await response.write(msgspec.json.encode({"StatusCode": code, **error}) + b"\n")
+    await response.write_eof()
+    return response
+
+
+async def top(request: web.Request) -> web.Response:
+    """GET /containers/{name}/top."""
+    engine, container = request.app[http.ENGINE], container_of(request)
+    if not container.state.running:
+        raise Conflict(f"Container {container.id} is not running")
+    pids = await asyncio.to_thread(engine.runtime.pids, container.id)
+    return http.json_response(await asyncio.to_thread(processes.top, pids, request.query.get("ps_args", "-ef")))
+
+
+async def resize(request: web.Request) -> web.Response:
+    """POST /containers/{name}/resize."""
+    rows, columns = window_size(request)
+    engine, container = request.app[http.ENGINE], container_of(request)
+    if not container.state.running:
+        raise Conflict(f"Container {container.id} is not running")
+    await attaching.resize(lambda: engine.runtime.open_attach(container.id), rows, columns)
+    attributes = container.attributes(height=str(rows), width=str(columns))
+    engine.events.emit("container", "resize", container.id, attributes)
+    return web.Response(status=200)
+
+
+def window_size(request: web.Request) -> tuple[int, int]:
+    """Rows and columns of the query."""
+    found = []
+    for key in ("h", "w"):
+        text = request.query.get(key, "")
+        if not text.isdecimal() or int(text) > 65535:
+            raise InvalidArgument(f'strconv.Atoi: parsing "{text}": invalid syntax')
+        found.append(int(text))
+    return found[0], found[1]
+
+
+def log_query(request: web.Request) -> LogQuery:
+    """What a logs request asks for. Raises InvalidArgument: neither stream, a bad tail or time."""
+    stdout, stderr = http.query_flag(request, "stdout"), http.query_flag(request, "stderr")
+    if not stdout and not stderr:
+        raise InvalidArgument("Bad parameters: you must choose at least one stream")
+    tail = request.query.get("tail", "all")
+    return LogQuery(
+        stdout=stdout,
+        stderr=stderr,
+        timestamps=http.query_flag(request, "timestamps"),
+        # Docker takes anything but a number, and negative ones, for "all".
+        tail=int(tail) if tail.isdecimal() else None,
+        since=clock.parse_bound(request.query.get("since", "")),
+        until=clock.parse_bound(request.query.get("until", "")),
+        follow=http.query_flag(request, "follow"),
+    )
+
+
+async def logs(request: web.Request) -> web.StreamResponse:
+    """GET /containers/{name}/logs: chunked, headers at once; frames unless there is a terminal."""
+    engine, container, query = request.app[http.ENGINE], container_of(request), log_query(request)
+    path = container.log_path
+    if path is None:
+        raise InvalidArgument("configured logging driver does not support reading")
+    tty = container.record.config.tty
+    multiplexed = not tty and http.api_version(request) >= (1, 42)
+    response = web.StreamResponse(headers={"Content-Type": MULTIPLEXED_STREAM if multiplexed else RAW_STREAM})
+    response.enable_chunked_encoding()
+    opener = (lambda: engine.runtime.open_attach(container.id)) if container.state.running else None
+    entries = attaching.read_log(path, query, opener)
+
+    async def send() -> None:
+        async for batch in entries:
+            await response.write(b"".join(payload if tty else frame(stream, payload) for stream, payload in batch))
+
+    try:
+        await response.prepare(request)
+        await while_connected(request, send())
+        await response.write_eof()
+    finally:
+        await entries.aclose()
+    return response
+
+
+def add_routes(app: web.Application) -> None:
+    router = app.router
+    router.add_get("/containers/json", listed, allow_head=False)
+    router.add_post("/containers/create", create)
+    router.add_post("/containers/prune", prune)
+    router.add_get("/containers/{name}/json", inspect, allow_head=False)
+    router.add_get("/containers/{name}/top", top, allow_head=False)
+    router.add_get("/containers/{name}/logs", logs, allow_head=False)
+    router.add_delete("/containers/{name}", remove)
+    for verb, handler in (
+        ("start", start),
+        ("stop", stop),
+        ("restart", restart),
+        ("kill", kill),
+        ("pause", pause),
+        ("unpause", unpause),
+        ("rename", rename),
+        ("wait", wait),
+        ("resize", resize),
+    ):
+        router.add_post(f"/containers/{{name}}/{verb}", handler)

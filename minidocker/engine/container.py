@@ -1,0 +1,191 @@
+"""One container: the record on disk and the object in memory.
+
+Source  Docker Engine API 1.44, ContainerInspect; what must survive a crash, and no more.
+Rules   - `container.json` in the container's directory is the record; it is complete after create, so a daemon that
+          finds it can start, list and remove the container.
+        - the pid and whether it lives are the runtime's knowledge (exec-root): the record only says what was last seen.
+        - `lock` is held by whoever changes the container; nobody holds two, nobody waits for an exit while holding one.
+        - only the loop's thread changes a record; threads get it to read while the lock is held.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from minidocker.engine import clock
+from minidocker.engine.attaching import AttachWaiter, deliver
+from minidocker.engine.config import ContainerConfig, EndpointRequest, HostConfig
+from minidocker.network.endpoint import Endpoint
+from minidocker.network.rules import Published
+from minidocker.oci import codec
+from minidocker.storage import records
+
+if TYPE_CHECKING:
+    from minidocker.engine.execs import Exec
+
+CREATED, RUNNING, PAUSED, RESTARTING, EXITED, DEAD, REMOVING = (
+    "created",
+    "running",
+    "paused",
+    "restarting",
+    "exited",
+    "dead",
+    "removing",
+)
+RECORD_NAME = "container.json"
+
+
+class State(msgspec.Struct):
+    """Where a container is in its life. Times are RFC 3339; `status` is one of the words above."""
+
+    status: str = CREATED
+    pid: int = 0
+    exit_code: int = 0
+    error: str = ""
+    oom_killed: bool = False
+    started_at: str = clock.NEVER
+    finished_at: str = clock.NEVER
+
+    @property
+    def running(self) -> bool:
+        """A process is there, paused or not."""
+        return self.status in (RUNNING, PAUSED)
+
+
+class MountPoint(msgspec.Struct):
+    """One mount of a container, as inspect shows it, and how to prepare it.
+
+    source          directory or file of the host; for a volume its `_data`; "" for tmpfs.
+    name            the volume's, else "".
+    copy_up         an empty volume is filled from the image's directory at its first use.
+    create_source   a missing directory of the host is made (as Docker does for -v, not for --mount).
+    options         tmpfs options, in mount words.
+    owned           an anonymous volume that goes with the container by `rm -v`.
+    """
+
+    type: str
+    destination: str
+    source: str = ""
+    name: str = ""
+    mode: str = ""
+    writable: bool = True
+    propagation: str = ""
+    copy_up: bool = False
+    create_source: bool = False
+    non_recursive: bool = False
+    options: list[str] = []
+    owned: bool = False
+
+
+class Record(msgspec.Struct):
+    """All that is kept of a container.
+
+    lowerdir         the image's layers, as overlay takes them, relative to data-root/layers.
+    chain            top chain ID of these layers ("": none); keeps them from being deleted.
+    path, args       the command that runs.
+    endpoint         its place in the bridge network while it runs; ports: what was bound.
+    removing         a remove has begun: a daemon that finds it finishes it.
+    stopped_by_user  the restart policies look at it after a restart of the daemon.
+    """
+
+    id: str
+    name: str
+    created: str
+    image: str
+    image_id: str
+    config: ContainerConfig
+    host: HostConfig
+    endpoints: dict[str, EndpointRequest] = {}
+    lowerdir: str = ""
+    chain: str = ""
+    path: str = ""
+    args: list[str] = []
+    mounts: list[MountPoint] = []
+    state: State = msgspec.field(default_factory=State)
+    endpoint: Endpoint | None = None
+    ports: list[Published] = []
+    restart_count: int = 0
+    removing: bool = False
+    stopped_by_user: bool = False
+
+
+class Container:
+    """A container in memory: its record, its lock, and those who wait for it."""
+
+    def __init__(self, record: Record, directory: Path) -> None:
+        self.record = record
+        self.directory = directory
+        self.lock = asyncio.Lock()
+        self.execs: dict[str, Exec] = {}
+        self.attach_waiters: list[AttachWaiter] = []
+        self.restart_task: asyncio.Task[None] | None = None
+        self.restart_delay = 0.0
+        self.stopping = False
+        self.watched = False
+        self.removed = False
+        self._saving = asyncio.Lock()
+        self._exit_waiters: set[asyncio.Future[int]] = set()
+        self._removal_waiters: set[asyncio.Future[int]] = set()
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def state(self) -> State:
+        return self.record.state
+
+    @property
+    def log_path(self) -> Path | None:
+        """The json-file log, or None with the log driver `none`."""
+        if self.record.host.log_config.type == "none":
+            return None
+        return self.directory / f"{self.id}-json.log"
+
+    async def save(self) -> None:
+        """Write the record, durably; one write at a time, the newest state last."""
+        async with self._saving:
+            content = codec.encode(self.record)
+            await asyncio.to_thread(records.write_bytes, self.directory / RECORD_NAME, content)
+
+    def exit_future(self) -> "asyncio.Future[int]":
+        """A future of the next exit's code."""
+        return _future_in(self._exit_waiters)
+
+    def removal_future(self) -> "asyncio.Future[int]":
+        """A future of the exit code, set when the container has been removed."""
+        return _future_in(self._removal_waiters)
+
+    def tell_exit(self) -> None:
+        """Wake those who wait for an exit."""
+        _tell(self._exit_waiters, self.state.exit_code)
+
+    def tell_removal(self) -> None:
+        """Wake those who wait for the removal."""
+        self.removed = True
+        for waiter in list(self.attach_waiters):
+            deliver(self.attach_waiters, waiter, None)
+        _tell(self._removal_waiters, self.state.exit_code)
+
+    def attributes(self, **more: str) -> dict[str, str]:
+        """What an event says about the container: its labels, image and name."""
+        return {**(self.record.config.labels or {}), **more, "image": self.record.image, "name": self.name}
+
+
+def _future_in(waiters: "set[asyncio.Future[int]]") -> "asyncio.Future[int]":
+    future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    waiters.add(future)
+    future.add_done_callback(waiters.discard)
+    return future
+
+
+def _tell(waiters: "set[asyncio.Future[int]]", code: int) -> None:
+    for future in list(waiters):
+        if not future.done():
+            future.set_result(code)

@@ -1,0 +1,414 @@
+"""The containers of an engine: create, find, list, rename, remove, prune.
+
+Source  Docker Engine API 1.44, Container*; texts recorded from dockerd.
+Rules   - a name is reserved in memory before anything is made, and freed with the container.
+        - create makes all that can be made before start: directories, volumes, the record; one record is one fsync.
+        - remove first writes `removing` into the record, so that a crash in the middle is finished by the next daemon.
+"""
+
+import asyncio
+import logging
+import os
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minidocker.engine import clock, listing, mounts, names, spec, validate, views
+from minidocker.engine.config import CreateRequest, EndpointRequest
+from minidocker.engine.container import CREATED, RECORD_NAME, RESTARTING, Container, Record, State
+from minidocker.errors import Conflict, InvalidArgument, MinidockerError, NotFound
+from minidocker.oci.reference import Reference
+from minidocker.storage import records, trees
+from minidocker.storage.images import Image
+
+if TYPE_CHECKING:
+    from minidocker.engine.engine import Engine
+
+log = logging.getLogger(__name__)
+
+_DIRECTORIES = ("upper", "work", "rootfs")
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """What a create answers."""
+
+    id: str
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What a prune answers: IDs, and bytes given back."""
+
+    ids: list[str]
+    bytes_freed: int
+
+
+class Containers:
+    """All containers, by ID and by name. Used from the loop's thread."""
+
+    def __init__(self, engine: "Engine", directory: Path) -> None:
+        self._engine = engine
+        self.directory = directory
+        self._by_id: dict[str, Container] = {}
+        self._ids: dict[str, str] = {}
+
+    def load(self) -> None:
+        """At start: read the records. A directory without one is the leftover of a create that did not finish."""
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for entry in list(os.scandir(self.directory)):
+            if not entry.is_dir(follow_symlinks=False):
+                continue
+            try:
+                record = records.read(Path(entry.path) / RECORD_NAME, Record)
+            except (NotFound, InvalidArgument) as error:
+                log.warning("leftover of a container removed", extra={"path": entry.path, "reason": str(error)})
+                trees.remove(Path(entry.path))
+                continue
+            self._by_id[record.id] = Container(record, Path(entry.path))
+            self._ids[record.name] = record.id
+
+    # -- find --
+
+    def all(self) -> Collection[Container]:
+        return self._by_id.values()
+
+    def get(self, text: str) -> Container:
+        """The container of a name, an ID, or the beginning of one.
+
+        Raises  NotFound. InvalidArgument: several begin like that.
+        """
+        plain = text.removeprefix("/")
+        id = plain if plain in self._by_id else self._ids.get(plain)
+        if id is not None and id in self._by_id:
+            return self._by_id[id]
+        found = [id for id in self._by_id if plain and id.startswith(plain)]
+        if len(found) > 1:
+            raise InvalidArgument(f"multiple IDs found with provided prefix: {text}")
+        if not found:
+            raise NotFound(f"No such container: {text}")
+        return self._by_id[found[0]]
+
+    def chains_in_use(self) -> set[str]:
+        """Top chain IDs of layers that a container stands on."""
+        return {container.record.chain for container in self._by_id.values() if container.record.chain}
+
+    def using_image(self, image_id: str) -> list[Container]:
+        """The containers made from an image."""
+        return [c for c in self._by_id.values() if c.record.image_id == image_id]
+
+    # -- create --
+
+    async def create(self, request: CreateRequest, name: str = "", platform: str = "") -> Created:
+        """Make a container.
+
+        Raises  InvalidArgument: see `validate`. NotFound: no such image, network or joined container.
+                Conflict: the name is in use.
+        """
+        engine = self._engine
+        wanted = names.check_name(name) if name else names.random_name(self._ids)
+        if not request.config.image:
+            raise InvalidArgument("invalid reference format: no image was given")
+        image = self._find_image(request.config.image, platform)
+        record = self._record(request, wanted, image)
+        id = record.id
+        if wanted in self._ids:
+            raise Conflict(
+                f'Conflict. The container name "/{wanted}" is already in use by container "{self._ids[wanted]}". '
+                "You have to remove (or rename) that container to be able to reuse that name."
+            )
+        self._ids[wanted] = id
+        try:
+            container = Container(record, self.directory / id)
+            new_volumes = await asyncio.to_thread(self._make, container)
+            self._by_id[id] = container
+        except BaseException:
+            self._ids.pop(wanted, None)
+            raise
+        for volume in new_volumes:
+            engine.events.emit("volume", "create", volume, {"driver": "local"})
+        engine.events.emit("container", "create", id, container.attributes())
+        return Created(id, self._warnings(record))
+
+    def _find_image(self, text: str, platform: str) -> Image:
+        try:
+            image = self._engine.image_store.find(text)
+        except NotFound:
+            raise NotFound(f"No such image: {_with_tag(text)}") from None
+        if platform and not _same_platform(platform, image):
+            raise NotFound(
+                f"image with reference {text} was found but does not match the specified platform: "
+                f"wanted {platform}, actual: {image.config.platform}"
+            )
+        return image
+
+    def _record(self, request: CreateRequest, name: str, image: Image) -> Record:
+        validate.check_config(request.config)
+        config = validate.merge_image(request.config, image.config.execution)
+        validate.check_config(config)
+        validate.check_host(request.host, config)
+        host = validate.fill_host(request.host)
+        self._check_network(request, host.network_mode)
+        self._check_joined(host.network_mode, host.ipc_mode, host.pid_mode)
+        id = names.new_id()
+        joins = host.network_mode.removeprefix("container:") if host.network_mode.startswith("container:") else ""
+        if joins:
+            config.hostname = self.get(joins).record.config.hostname
+        elif not config.hostname:
+            shares_name = host.uts_mode == "host" or host.network_mode == "host"
+            config.hostname = os.uname().nodename if shares_name else id[:12]
+        path, args = spec.exec_arguments_of(config)
+        points = mounts.plan(config, host, lambda other: self.get(other).record.mounts)
+        return Record(
+            id=id,
+            name=name,
+            created=clock.now(),
+            image=request.config.image,
+            image_id=str(image.id),
+            config=config,
+            host=host,
+            endpoints=request.endpoints,
+            lowerdir=self._engine.lowerdir(image),
+            chain=str(image.chain_ids[-1]) if image.chain_ids else "",
+            path=path,
+            args=args,
+            mounts=points,
+            state=State(),
+        )
+
+    def _check_network(self, request: CreateRequest, mode: str) -> None:
+        if mode.startswith("container:") or mode in ("default", "bridge", "host", "none"):
+            self._check_endpoints(request.endpoints, mode)
+            return
+        raise NotFound(f"network {mode} not found")
+
+    @staticmethod
+    def _check_endpoints(endpoints: dict[str, EndpointRequest], mode: str) -> None:
+        for network, endpoint in endpoints.items():
+            if network not in ("default", "bridge", "host", "none"):
+                raise NotFound(f"network {network} not found")
+            if endpoint.ipam_config is not None and endpoint.ipam_config.ipv4_address:
+                raise InvalidArgument("user specified IP address is supported on user defined networks only")
+            if endpoint.aliases:
+                raise InvalidArgument("network-scoped alias is supported only for containers in user defined networks")
+            if endpoint.mac_address and mode not in ("default", "bridge"):
+                raise InvalidArgument("conflicting options: mac-address and the network mode")
+
+    def _check_joined(self, *modes: str) -> None:
+        for mode in modes:
+            if mode.startswith("container:"):
+                self.get(mode.removeprefix("container:"))
+
+    def _make(self, container: Container) -> list[str]:
+        """In a thread: directories, volumes, record. On failure nothing stays."""
+        directory = container.directory
+        made: list[str] = []
+        try:
+            directory.mkdir(mode=0o710)
+            for name in _DIRECTORIES:
+                (directory / name).mkdir(mode=0o755)
+                (directory / name).chmod(0o755)
+            made = mounts.materialise(container.record.mounts, self._engine.volumes)
+            records.write(directory / RECORD_NAME, container.record)  # from here on the container exists
+        except BaseException:
+            for volume in made:
+                self._engine.volumes.remove(volume)
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        return made
+
+    @staticmethod
+    def _warnings(record: Record) -> list[str]:
+        warnings = []
+        if record.host.privileged and record.host.masked_paths is not None:
+            warnings.append("masked paths are set on a privileged container")
+        return warnings
+
+    # -- list --
+
+    def select(self, query: listing.ListQuery) -> list[Container]:
+        """See `listing.select`."""
+        return listing.select(self._by_id.values(), query, self.get, self._engine.descendants)
+
+    async def sizes(self, container: Container) -> tuple[int, int]:
+        """(bytes in the writable layer, bytes in all)."""
+        changed = await asyncio.to_thread(trees.size_bytes, container.directory / "upper")
+        return changed, changed + await asyncio.to_thread(self._engine.layers_bytes, container.record.image_id)
+
+    def inspect(self, container: Container, version: views.Version) -> dict[str, Any]:
+        """The inspect document."""
+        return views.inspect(
+            container,
+            version=version,
+            layers_directory=str(self._engine.layers_directory),
+            network_id=self._engine.network_id(views.network_name(container.record)),
+        )
+
+    def summary(self, container: Container, version: views.Version) -> dict[str, Any]:
+        """One entry of the list."""
+        record = container.record
+        network_id = self._engine.network_id(views.network_name(record))
+        return views.summary(record, image=self._shown_image(record), network_id=network_id, version=version)
+
+    def _shown_image(self, record: Record) -> str:
+        """The image's name as it was given; its ID once the name means another image or none."""
+        try:
+            still = str(self._engine.image_store.find(record.image).id) == record.image_id
+        except MinidockerError:
+            still = False
+        return record.image if still else record.image_id
+
+    # -- change --
+
+    async def rename(self, container: Container, name: str) -> None:
+        """Give it another name. Raises InvalidArgument: no name, the same name. Conflict: in use."""
+        if not name:
+            raise InvalidArgument("Neither old nor new names may be empty")
+        wanted = names.check_name(name)
+        async with container.lock:
+            old = container.record.name
+            if wanted == old:
+                raise InvalidArgument("Renaming a container with the same name as its current name")
+            if wanted in self._ids:
+                raise Conflict(
+                    f'Error when allocating new name: Conflict. The container name "/{wanted}" is already in use by '
+                    f'container "{self._ids[wanted]}". You have to remove (or rename) that container to be able to '
+                    "reuse that name."
+                )
+            self._ids[wanted] = container.id
+            container.record.name = wanted
+            try:
+                await container.save()
+            except BaseException:
+                container.record.name = old
+                del self._ids[wanted]
+                raise
+            self._ids.pop(old, None)
+        self._engine.events.emit("container", "rename", container.id, container.attributes(oldName=f"/{old}"))
+
+    # -- remove --
+
+    async def remove(self, container: Container, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove it. Raises Conflict: it runs and `force` is not given, or is being removed already."""
+        state = container.state
+        if container.record.removing:
+            raise Conflict(f"removal of container {container.id} is already in progress")
+        if state.status == RESTARTING and force:
+            self._engine.supervision.cancel_restart(container)
+        if state.running or state.status == RESTARTING:
+            if not force:
+                verb = "Unpause and then stop" if state.status == "paused" else "Stop"
+                kind = "paused" if state.status == "paused" else "running" if state.running else "restarting"
+                raise Conflict(
+                    f"You cannot remove a {kind} container {container.id}. {verb} the container before attempting "
+                    "removal or force remove"
+                )
+            keep, container.record.host.auto_remove = container.record.host.auto_remove, False
+            try:
+                await self._engine.running.kill(container, "SIGKILL")
+            except Conflict:
+                pass  # it ended by itself meanwhile
+            finally:
+                container.record.host.auto_remove = keep
+        await self.discard(container, volumes=volumes)
+
+    async def discard(self, container: Container, *, volumes: bool) -> None:
+        """Remove a container that does not run, with its anonymous volumes if asked."""
+        async with container.lock:
+            if container.removed:
+                return
+            if container.state.running:
+                raise Conflict(f"container {container.id} is running; stop it first")
+            record = container.record
+            record.removing = True
+            owned = [p.name for p in record.mounts if p.owned] if volumes else []
+            self._ids.pop(record.name, None)
+            try:
+                await asyncio.to_thread(self._delete, container, owned)
+            except BaseException as error:
+                record.removing = False
+                record.state.status = "dead"
+                record.state.error = str(error)
+                self._ids.setdefault(record.name, record.id)
+                raise
+            self._by_id.pop(record.id, None)
+            self._engine.execs.forget_container(container)
+            for volume in owned:
+                self._engine.events.emit("volume", "destroy", volume, {"driver": "local"})
+            self._engine.events.emit("container", "destroy", record.id, container.attributes())
+            container.tell_removal()
+
+    def _delete(self, container: Container, owned: list[str]) -> None:
+        """In a thread. Renaming the directory aside is the true point at which the container is gone."""
+        self._engine.runtime.forget(container.id)
+        aside = container.directory.with_name(f".{container.id}.removing")
+        try:
+            os.rename(container.directory, aside)
+        except FileNotFoundError:
+            pass
+        for name in owned:
+            try:
+                self._engine.volumes.remove(name)
+            except NotFound:
+                continue
+        trees.remove(aside)
+
+    async def prune(self, filters: dict[str, list[str]]) -> Pruned:
+        """Remove all that are stopped. Filters: until, label, label!."""
+        for name in filters:
+            if name not in ("until", "label", "label!"):
+                raise InvalidArgument(f"invalid filter '{name}'")
+        if len(filters.get("until", [])) > 1:
+            raise InvalidArgument("more than one until filter specified")
+        until = clock.parse_moment(filters["until"][0]) if filters.get("until") else None
+        removed, freed = [], 0
+        for container in list(self._by_id.values()):
+            if self._prunable(container, filters, until):
+                size = await asyncio.to_thread(trees.size_bytes, container.directory / "upper")
+                await self.discard(container, volumes=False)
+                removed.append(container.id)
+                freed += size
+        self._engine.events.emit("container", "prune", "", {"reclaimed": str(freed)})
+        return Pruned(removed, freed)
+
+    @staticmethod
+    def _prunable(container: Container, filters: dict[str, list[str]], until: int | None) -> bool:
+        labels = container.record.config.labels or {}
+        return (
+            container.state.status in (CREATED, "exited", "dead")
+            and (until is None or clock.nanoseconds_of(container.record.created) < until)
+            and all(listing.has_label(labels, value) for value in filters.get("label", []))
+            and not any(listing.has_label(labels, value) for value in filters.get("label!", []))
+        )
+
+    def tell_volumes(self, container: Container, action: str) -> None:
+        """Emit the mount or unmount events of a container's volumes."""
+        for point in container.record.mounts:
+            if point.type == "volume":
+                attributes = {"container": container.id, "driver": "local"}
+                if action == "mount":
+                    written = str(point.writable).lower()
+                    attributes |= {"destination": point.destination, "propagation": "", "read/write": written}
+                self._engine.events.emit("volume", action, point.name, attributes)
+
+    def users_of_volume(self, name: str) -> list[Container]:
+        """The containers, running or not, that mount a volume."""
+        return [c for c in self._by_id.values() if any(p.name == name and p.type == "volume" for p in c.record.mounts)]
+
+
+def _with_tag(text: str) -> str:
+    """A reference as Docker repeats it in "No such image"."""
+    try:
+        return Reference.parse(text).familiar
+    except InvalidArgument:
+        return text
+
+
+def _same_platform(wanted: str, image: Image) -> bool:
+    parts = wanted.lower().split("/")
+    actual = image.config.platform
+    architecture = parts[1] if len(parts) > 1 else ""
+    return parts[0] == actual.os and architecture in ("", actual.architecture)

@@ -1,0 +1,281 @@
+"""Starting: from a record to a running process, in one go and in one thread.
+
+Source  DESIGN of the processes: launcher, monitor, pid 1; what was done is undone in reverse if a step fails.
+Rules   - runs in a thread: it blocks. It only reads the record, under its lock; the caller writes the result.
+        - the network is attached while pid 1 mounts; ports are published before the command runs.
+        - a failure leaves nothing: no address, no link, no monitor, no cgroup.
+"""
+
+import functools
+import os
+import re
+import stat
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from minidocker.engine import attaching, etc_files, mounts, spec, validate
+from minidocker.engine.config import ThrottleDevice, WeightDevice
+from minidocker.engine.container import Container, MountPoint, Record
+from minidocker.errors import Conflict, InvalidArgument, NotFound
+from minidocker.linux import capabilities, seccomp_profile
+from minidocker.network.bridge import BridgeNetwork
+from minidocker.network.endpoint import Endpoint
+from minidocker.network.ports import PortBinding, parse_binding
+from minidocker.network.rules import Published
+from minidocker.oci import codec
+from minidocker.oci import runtime_spec as oci
+from minidocker.runtime.jsonlog import LogTarget
+from minidocker.runtime.lifecycle import Runtime
+
+_DEFAULT_MAX_FILES = 1
+Limited = ThrottleDevice | WeightDevice
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A process that runs: pid 1's pid, the monitor's pidfd (the caller's now), and its place in the network."""
+
+    pid: int
+    monitor_fd: int
+    endpoint: Endpoint | None = None
+    ports: list[Published] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Starter:
+    """What starting needs of the machine.
+
+    joined     pid of another running container, by name or ID (for container:ID modes)
+    copy_up    fills an empty volume from the image's directory
+    available  the capabilities that the engine has itself
+    """
+
+    runtime: Runtime
+    network: BridgeNetwork | None
+    layers_directory: Path
+    cgroup_parent: str
+    init_path: str
+    available: tuple[str, ...]
+    joined: Callable[[str], int]
+    copy_up: Callable[[Record, MountPoint], None]
+
+    def launch(self, container: Container) -> Launched:
+        """Start the container's command.
+
+        Raises  StartError: the command does not run (not found, not executable, a step failed). Conflict, NotFound: a
+                container it joins. PortUnavailable, KernelError: the network.
+        """
+        record, directory = container.record, container.directory
+        mounts.prepare_sources(record.mounts)
+        for point in record.mounts:
+            if point.type == "volume" and point.copy_up:
+                self.copy_up(record, point)
+        with ExitStack() as undo:
+            endpoint = self._allocate(record)
+            if endpoint is not None and self.network is not None:
+                undo.callback(self.network.release, endpoint)
+            gateway = str(self.network.gateway) if self.network is not None else None
+            etc_files.write(record, directory, endpoint.address if endpoint else None, gateway)
+            document = spec.build(record, self.facts(record, directory))
+            (directory / "config.json").write_bytes(codec.encode(document))
+            created = self.runtime.create(
+                record.id,
+                directory,
+                log=log_target(container),
+                terminal=record.config.tty,
+                size=record.host.console_size if record.config.tty else (0, 0),
+                open_stdin=record.config.open_stdin,
+                stdin_once=record.config.stdin_once,
+            )
+            # From here on start() or abandon() releases what the runtime holds.
+            ports: list[Published] = []
+            try:
+                if endpoint is not None and self.network is not None:
+                    self.network.attach(endpoint, created.pid)
+                    ports = self.network.publish(endpoint, bindings(record), name=record.name)
+                attaching.connect_waiters(lambda: self.runtime.open_attach(record.id), container.attach_waiters)
+            except BaseException:
+                self.runtime.abandon(created)
+                raise
+            self.runtime.start(created, network_plan(record, endpoint))
+            undo.pop_all()
+        return Launched(created.pid, created.monitor_pidfd, endpoint, ports)
+
+    def _allocate(self, record: Record) -> Endpoint | None:
+        if self.network is None or not has_bridge_network(record):
+            return None
+        request = next(iter(record.endpoints.values()), None)
+        mac = (request.mac_address if request else "") or record.config.mac_address
+        return self.network.allocate(record.id, None, mac or None)
+
+    def facts(self, record: Record, directory: Path) -> spec.Facts:
+        """What `spec.build` needs to know of this machine. Raises NotFound: a device is not there."""
+        host = record.host
+        numbers = {entry.path: _numbers(entry.path) for entries in _throttled(record) for entry in entries}
+        return spec.Facts(
+            directory=directory,
+            layers=self.layers_directory,
+            cgroup=cgroup_path(record, self.cgroup_parent),
+            seccomp=seccomp_of(record, self.available),
+            joined=self._joined(record),
+            init=self.init_path if host.init else "",
+            devices=tuple(_devices(record)),
+            numbers=numbers,
+            capabilities=self.available,
+        )
+
+    def _joined(self, record: Record) -> dict[str, str]:
+        host = record.host
+        found = {}
+        for kind, mode, file in (
+            ("network", host.network_mode, "net"),
+            ("ipc", host.ipc_mode, "ipc"),
+            ("pid", host.pid_mode, "pid"),
+        ):
+            if mode.startswith("container:"):
+                found[kind] = f"/proc/{self.joined(mode.removeprefix('container:'))}/ns/{file}"
+        return found
+
+
+def has_bridge_network(record: Record) -> bool:
+    """Whether the container gets an interface on the daemon's bridge."""
+    return record.host.network_mode in ("default", "bridge") and not record.config.network_disabled
+
+
+def network_plan(record: Record, endpoint: Endpoint | None) -> dict[str, object] | None:
+    """What pid 1 configures: its interfaces; only loopback without an endpoint; None: the namespace is not its own."""
+    if endpoint is not None:
+        return dict(endpoint.plan())
+    mode = record.host.network_mode
+    return None if mode == "host" or mode.startswith("container:") else {"interfaces": []}
+
+
+def cgroup_path(record: Record, default_parent: str) -> str:
+    """The container's cgroup, absolute within each hierarchy."""
+    parent = record.host.cgroup_parent or default_parent
+    return f"/{parent.strip('/')}/{record.id}"
+
+
+def log_target(container: Container) -> LogTarget | None:
+    """Where the monitor writes the container's output."""
+    path = container.log_path
+    if path is None:
+        return None
+    options = container.record.host.log_config.config or {}
+    size = options.get("max-size", "-1")
+    return LogTarget(
+        path=str(path),
+        max_bytes=None if size == "-1" else validate.size_bytes(size),
+        max_files=int(options.get("max-file", _DEFAULT_MAX_FILES)),
+    )
+
+
+def bindings(record: Record) -> list[PortBinding]:
+    """The published ports as the network wants them; -P publishes every exposed port that is not bound."""
+    found: list[PortBinding] = []
+    wanted = record.host.port_bindings or {}
+    for port, places in wanted.items():
+        for place in places or [None]:  # type: ignore[list-item]
+            found.append(parse_binding(port, place.host_ip if place else "", place.host_port if place else ""))
+    if record.host.publish_all_ports:
+        bound = {(b.container_port, b.protocol) for b in found}
+        for exposed in record.config.exposed_ports or {}:
+            low, high, protocol = validate.parse_port(exposed)
+            found += [PortBinding(n, protocol) for n in range(low, high + 1) if (n, protocol) not in bound]
+    return found
+
+
+def seccomp_of(record: Record, available: tuple[str, ...]) -> msgspec.Raw:
+    """The filter as raw JSON of the runtime specification; NO_RAW without one."""
+    chosen = [
+        re.split("[=:]", option, maxsplit=1)[1]
+        for option in record.host.security_opt or []
+        if option.startswith("seccomp")
+    ]
+    text = chosen[-1] if chosen else ""
+    if text == "unconfined" or (record.host.privileged and not text):
+        return oci.NO_RAW
+    caps = spec.effective_capabilities(record, available)
+    if text in ("", "builtin"):
+        return default_seccomp(tuple(caps))
+    return msgspec.Raw(msgspec.json.encode(seccomp_profile.parse_docker_profile(text, caps)))
+
+
+@functools.lru_cache(maxsize=16)
+def default_seccomp(caps: tuple[str, ...]) -> msgspec.Raw:
+    """Docker's default profile for `caps`; pure, and asked for at every start."""
+    return msgspec.Raw(msgspec.json.encode(seccomp_profile.default_profile(caps)))
+
+
+def _throttled(record: Record) -> list[list[Limited]]:
+    host = record.host
+    fields = (
+        host.blkio_weight_device,
+        host.blkio_device_read_bps,
+        host.blkio_device_write_bps,
+        host.blkio_device_read_iops,
+        host.blkio_device_write_iops,
+    )
+    return [list(entries) for entries in fields if entries]
+
+
+def _numbers(path: str) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise NotFound(f"error gathering device information for {path}: {error.strerror}") from None
+    if not stat.S_ISBLK(status.st_mode) and not stat.S_ISCHR(status.st_mode):
+        raise InvalidArgument(f"{path} is not a device node")
+    return os.major(status.st_rdev), os.minor(status.st_rdev)
+
+
+def _devices(record: Record) -> list[tuple[oci.Device, str]]:
+    """The nodes of --device (a directory means all devices in it); with --privileged all of the host's."""
+    found: list[tuple[oci.Device, str]] = []
+    if record.host.privileged:
+        return [(node, "rwm") for node in _tree(Path("/dev"), "/dev")]
+    for mapping in record.host.devices or []:
+        inside = mapping.path_in_container or mapping.path_on_host
+        path = Path(mapping.path_on_host)
+        nodes = _tree(path, inside) if path.is_dir() else [_node(path, inside)]
+        found += [(node, mapping.cgroup_permissions or "rwm") for node in nodes]
+    return found
+
+
+_NOT_OF_THE_HOST = ("pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev", "console", "hugepages")
+
+
+def _tree(directory: Path, inside: str) -> list[oci.Device]:
+    nodes = []
+    for entry in sorted(os.scandir(directory), key=lambda e: e.name):
+        if entry.name in _NOT_OF_THE_HOST or entry.is_symlink():
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            nodes += _tree(Path(entry.path), f"{inside}/{entry.name}")
+        elif stat.S_ISCHR(entry.stat().st_mode) or stat.S_ISBLK(entry.stat().st_mode):
+            nodes.append(_node(Path(entry.path), f"{inside}/{entry.name}"))
+    return nodes
+
+
+def _node(path: Path, inside: str) -> oci.Device:
+    major, minor = _numbers(str(path))
+    status = path.stat()
+    kind = "b" if stat.S_ISBLK(status.st_mode) else "c"
+    return oci.Device(kind, inside, major, minor, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
+
+
+def engine_capabilities() -> tuple[str, ...]:
+    """The capabilities that this process may hand on: its bounding set."""
+    mask = capabilities.read()["CapBnd"]
+    return tuple(name for number, name in enumerate(capabilities.NAMES) if mask >> number & 1)
+
+
+def running_pid(container: Container) -> int:
+    """The pid of a container that another one joins. Raises Conflict: it does not run."""
+    if not container.state.running:
+        raise Conflict(f"cannot join network of a non running container: {container.id}")
+    return container.state.pid

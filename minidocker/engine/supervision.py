@@ -1,0 +1,290 @@
+"""Exits: who notices that a container ended, what is recorded, and what happens next.
+
+Source  DESIGN of the processes: monitors are waited for by pidfd; exit.json is the truth about an exit.
+Rules   - the loop watches each monitor's pidfd; no thread waits and nothing is polled.
+        - a monitor that died without an exit.json has taken its container along: that counts as 137.
+        - order of an exit: record, network, event, waiters, then removal (--rm) or restart.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import select
+import time
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING
+
+from minidocker.engine import clock
+from minidocker.engine.container import CREATED, EXITED, PAUSED, RESTARTING, RUNNING, Container
+from minidocker.engine.starting import Launched
+from minidocker.errors import MinidockerError
+from minidocker.network.endpoint import LiveEndpoint
+from minidocker.runtime.lifecycle import Adopted
+from minidocker.runtime.records import Exit
+
+if TYPE_CHECKING:
+    from minidocker.engine.engine import Engine
+
+log = logging.getLogger(__name__)
+
+FIRST_DELAY_SECONDS = 0.1
+LAST_DELAY_SECONDS = 60.0
+STEADY_SECONDS = 10.0
+KILLED = 137
+SWEEP_SECONDS = 5.0
+
+
+class Supervision:
+    """Watches the processes of one engine."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self._watched: set[int] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.closing = False
+
+    def began(self, container: Container, launched: Launched) -> None:
+        """Write down that the container runs, and watch for its end."""
+        state = container.state
+        state.status, state.pid, state.error, state.exit_code = RUNNING, launched.pid, "", 0
+        state.started_at, state.finished_at, state.oom_killed = clock.now(), state.finished_at, False
+        container.record.endpoint, container.record.ports = launched.endpoint, launched.ports
+        for point in container.record.mounts:
+            point.copy_up = False
+        self.watch(container, launched.monitor_fd)
+
+    def watch(self, container: Container, monitor_fd: int) -> None:
+        """Take over a container's monitor's pidfd and act when the monitor ends."""
+        container.watched = True
+        self.on_end(monitor_fd, lambda: self._ended(container))
+
+    def on_end(self, monitor_fd: int, work: Callable[[], Coroutine[object, object, None]]) -> None:
+        """Take over a pidfd; when its process ends, close it and run `work` in the background."""
+        loop = asyncio.get_running_loop()
+        self._watched.add(monitor_fd)
+
+        def ended() -> None:
+            self._watched.discard(monitor_fd)
+            loop.remove_reader(monitor_fd)
+            os.close(monitor_fd)
+            self.spawn(work())
+
+        loop.add_reader(monitor_fd, ended)
+
+    def spawn(self, work: Coroutine[object, object, None]) -> "asyncio.Task[None]":
+        """Run `work` in the background; its failure is logged."""
+        task = asyncio.get_running_loop().create_task(self._guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    @staticmethod
+    async def _guarded(work: Coroutine[object, object, None]) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("background work failed")
+
+    async def _ended(self, container: Container) -> None:
+        record = container.record
+        async with container.lock:
+            container.watched = False
+            await self._record_exit(container)
+            restart = not self.closing and not container.stopping and self._wants_restart(container)
+            if restart:
+                container.state.status = RESTARTING
+            container.tell_exit()
+            remove = record.host.auto_remove and not restart
+            # exit.json goes only now: a crash before this line must find the exit code again.
+            await asyncio.to_thread(self._engine.runtime.forget, container.id)
+        if restart:
+            self._restart_later(container)
+        elif remove:
+            with contextlib.suppress(MinidockerError):
+                await self._engine.containers.discard(container, volumes=True)
+
+    async def _record_exit(self, container: Container) -> None:
+        record, state = container.record, container.state
+        found = await asyncio.to_thread(self._release, container)
+        state.status, state.pid = EXITED, 0
+        state.exit_code = KILLED if found is None else found.code
+        state.oom_killed = found is not None and found.oom_killed
+        state.error = (found.error or "") if found is not None else "the container's monitor died"
+        state.finished_at = found.finished_at if found is not None else clock.now()
+        record.endpoint, record.ports = None, []
+        for execution in container.execs.values():
+            execution.container_ended()
+        if not record.host.auto_remove:
+            await container.save()
+        events = self._engine.events
+        if state.oom_killed:
+            events.emit("container", "oom", record.id, container.attributes())
+        events.emit("container", "die", record.id, container.attributes(exitCode=str(state.exit_code)))
+        self._engine.containers.tell_volumes(container, "unmount")
+        log.info("exited", extra={"container": record.id, "code": state.exit_code})
+
+    def _release(self, container: Container) -> Exit | None:
+        """In a thread: read the exit and give the network back."""
+        network = self._engine.network
+        found = self._exit_of(container)
+        if container.record.endpoint is not None and network is not None:
+            try:
+                network.release(container.record.endpoint)
+            except MinidockerError as error:
+                log.warning("network not released", extra={"container": container.id, "reason": str(error)})
+        return found
+
+    def _exit_of(self, container: Container) -> Exit | None:
+        """How it ended; None: the monitor died without a word, or a boot lies between. What is left of it is killed."""
+        runtime = self._engine.runtime
+        try:
+            found = runtime.exit_status(container.id)
+            if found is None:
+                runtime.kill_all(container.id)
+        except MinidockerError:
+            return None
+        return found
+
+    def _wants_restart(self, container: Container) -> bool:
+        policy, state = container.record.host.restart_policy, container.state
+        if policy.name in ("always", "unless-stopped"):
+            return True
+        tries = container.record.restart_count
+        return (
+            policy.name == "on-failure"
+            and state.exit_code != 0
+            and (policy.maximum_retry_count == 0 or tries < policy.maximum_retry_count)
+        )
+
+    def _restart_later(self, container: Container) -> None:
+        """Start again after a delay that doubles each time, up to a minute; a steady run sets it back."""
+        state = container.state
+        ran = (clock.nanoseconds_of(state.finished_at) - clock.nanoseconds_of(state.started_at)) / 1e9
+        steady = ran >= STEADY_SECONDS
+        container.restart_delay = (
+            FIRST_DELAY_SECONDS if steady else min(container.restart_delay * 2, LAST_DELAY_SECONDS)
+        )
+        delay = container.restart_delay = container.restart_delay or FIRST_DELAY_SECONDS
+
+        async def again() -> None:
+            await asyncio.sleep(delay)
+            async with container.lock:
+                if container.state.status != RESTARTING or container.stopping:
+                    return
+                container.record.restart_count += 1
+                try:
+                    await self._engine.running.start_locked(container)
+                except MinidockerError as error:
+                    log.warning("restart failed", extra={"container": container.id, "reason": str(error)})
+
+        container.restart_task = self.spawn(again())
+
+    def cancel_restart(self, container: Container) -> bool:
+        """Forget a restart that was to come. True if there was one."""
+        task, container.restart_task = container.restart_task, None
+        if container.state.status != RESTARTING:
+            return False
+        if task is not None:
+            task.cancel()
+        container.state.status = EXITED
+        return True
+
+    # -- the daemon's start and end --
+
+    async def adopt(self) -> None:
+        """Find again what lives, record what ended meanwhile, and finish what was begun.
+
+        Called once, before requests are served. The network is ensured here too, since live addresses must be kept.
+        """
+        everything = await asyncio.to_thread(self._engine.runtime.adopt)
+        found = {one.id: one for one in everything if not one.container}
+        live: list[LiveEndpoint] = []
+        for container in list(self._engine.containers.all()):
+            one = found.pop(container.id, None)
+            if one is not None and one.exit is None and one.monitor_pidfd is not None:
+                self._resume(container, one)
+                if container.record.endpoint is not None:
+                    live.append(LiveEndpoint(container.record.endpoint, tuple(container.record.ports)))
+            elif one is not None and one.monitor_pidfd is not None:
+                os.close(one.monitor_pidfd)
+        if self._engine.network is not None:
+            await asyncio.to_thread(self._engine.network.restore, live)
+        for one in found.values():
+            await asyncio.to_thread(self._sweep, one)
+        for one in everything:
+            if one.container:
+                self._engine.execs.adopt(one)
+        for container in list(self._engine.containers.all()):
+            await self._settle(container)
+
+    def _resume(self, container: Container, one: Adopted) -> None:
+        state = container.state
+        if not state.running:
+            state.started_at = clock.now() if state.started_at == clock.NEVER else state.started_at
+        frozen = self._engine.runtime.cgroup(container.id).frozen()
+        state.status, state.pid = PAUSED if frozen else RUNNING, one.pid
+        assert one.monitor_pidfd is not None
+        self.watch(container, one.monitor_pidfd)
+
+    def _sweep(self, one: Adopted) -> None:
+        """A container that no record tells of: the leftover of a remove that a crash cut short."""
+        runtime = self._engine.runtime
+        try:
+            if one.monitor_pidfd is not None:
+                with contextlib.closing(os.fdopen(one.monitor_pidfd)) as monitor:
+                    runtime.kill_all(one.id)
+                    select.select([monitor], [], [], SWEEP_SECONDS)
+            runtime.forget(one.id)
+        except MinidockerError as error:
+            log.warning("leftover not removed", extra={"container": one.id, "reason": str(error)})
+
+    async def _settle(self, container: Container) -> None:
+        """One container at the daemon's start, if it does not run any more."""
+        record, state = container.record, container.state
+        if record.removing:
+            await self._engine.containers.discard(container, volumes=record.host.auto_remove)
+            return
+        if container.watched:
+            await container.save()
+            return
+        was_running = state.status in (RUNNING, PAUSED, RESTARTING)
+        if was_running or self._exit_of(container) is not None:
+            async with container.lock:
+                await self._record_exit(container)
+                await asyncio.to_thread(self._engine.runtime.forget, container.id)
+        if record.host.auto_remove and state.status != CREATED:
+            await self._engine.containers.discard(container, volumes=True)
+        elif was_running or state.status != CREATED:
+            self._restart_at_boot(container, was_running=was_running)
+
+    def _restart_at_boot(self, container: Container, *, was_running: bool) -> None:
+        policy = container.record.host.restart_policy.name
+        wanted = policy == "always" or (policy == "unless-stopped" and not container.record.stopped_by_user)
+        if wanted or (was_running and self._wants_restart(container)):
+            container.state.status = RESTARTING
+            self._restart_later(container)
+
+    async def close(self, *, stop: bool, timeout_seconds: float) -> None:
+        """End watching. `stop`: containers are stopped first (SIGTERM of a daemon without live-restore)."""
+        self.closing = True
+        for container in self._engine.containers.all():
+            if container.restart_task is not None:
+                container.restart_task.cancel()
+        if stop:
+            deadline = time.monotonic() + timeout_seconds
+            stops = [self._engine.running.stop(c, None) for c in self._engine.containers.all() if c.state.running]
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(
+                    asyncio.gather(*stops, return_exceptions=True), max(0.1, deadline - time.monotonic())
+                )
+            pending = [task for task in self._tasks if not task.done()]
+            if pending:
+                await asyncio.wait(pending, timeout=timeout_seconds)
+        loop = asyncio.get_running_loop()
+        for fd in self._watched:
+            loop.remove_reader(fd)
+            os.close(fd)
+        self._watched.clear()

@@ -1,0 +1,403 @@
+"""What a create request must satisfy before anything is made, and what an image and the daemon fill in.
+
+Source  Docker Engine API 1.44, ContainerCreate; moby daemon/container.go, daemon_unix.go (limits, texts).
+Rules   - checks are pure: they know the request and the image, not the machine's state.
+        - what is wrong is InvalidArgument and says which field.
+        - defaults are filled in here, once: later code reads the result and never asks "is it set?".
+"""
+
+import ipaddress
+import re
+import signal
+
+import msgspec
+
+from minidocker.engine.config import ContainerConfig, HostConfig, LogConfig
+from minidocker.errors import InvalidArgument
+from minidocker.linux import capabilities
+from minidocker.oci.image_config import ExecutionConfig
+
+MEMORY_MIN_BYTES = 6 << 20
+SHM_DEFAULT_BYTES = 64 << 20
+MASKED_PATHS = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+)
+READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+RUNTIMES = ("minidocker-runtime", "runc")
+_IPC_SYSCTLS = {
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.sem",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
+    "kernel.shm_rmid_forced",
+}
+_ULIMITS = {
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+}
+_CPUSET = re.compile(r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*\Z")
+_DEVICE_RULE = re.compile(r"([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})\Z")
+_ENV_KEY = re.compile(r"[^=\0]+")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgt]?)i?b?\Z", re.I)
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def size_bytes(text: str) -> int:
+    """`10m`, `1g`, `512` in bytes. Raises InvalidArgument."""
+    match = _SIZE.match(text.strip())
+    if match is None:
+        raise InvalidArgument(f"invalid size: '{text}'")
+    return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+def signal_number(text: str) -> int:
+    """A signal by number or by name, with or without SIG, in any case. Raises InvalidArgument in Docker's words."""
+    word = text.strip().upper()
+    if word.isdecimal():
+        number = int(word)
+        if 1 <= number <= 64:
+            return number
+        raise InvalidArgument(f"Invalid signal: {text}")
+    name = word if word.startswith("SIG") else f"SIG{word}"
+    match = re.fullmatch(r"SIGRTM(IN|AX)([+-]\d+)?", name)
+    if match:
+        number = (34 if match[1] == "IN" else 64) + int(match[2] or 0)
+        if 34 <= number <= 64:
+            return number
+    elif name in signal.Signals.__members__:
+        return int(signal.Signals[name])
+    raise InvalidArgument(f"Invalid signal: {text}")
+
+
+def merge_image(config: ContainerConfig, image: ExecutionConfig) -> ContainerConfig:
+    """`config` with the image's defaults for what it leaves open.
+
+    Raises  InvalidArgument: neither has a command.
+    """
+    merged = msgspec.structs.replace(config)
+    given = {entry.partition("=")[0] for entry in config.env or []}
+    merged.env = [*(config.env or []), *(e for e in image.env or [] if e.partition("=")[0] not in given)]
+    merged.user = config.user or image.user
+    merged.working_dir = config.working_dir or image.working_dir
+    merged.exposed_ports = {**(image.exposed_ports or {}), **(config.exposed_ports or {})} or None
+    merged.volumes = {**(image.volumes or {}), **(config.volumes or {})} or None
+    merged.labels = {**(image.labels or {}), **(config.labels or {})}
+    merged.stop_signal = config.stop_signal or image.stop_signal
+    merged.stop_timeout = image.stop_timeout if config.stop_timeout is None else config.stop_timeout
+    merged.shell = config.shell or image.shell
+    merged.on_build = image.on_build
+    if not config.entrypoint:
+        merged.cmd = config.cmd or image.cmd
+        merged.entrypoint = image.entrypoint if config.entrypoint is None else None
+    if merged.entrypoint == [""]:
+        merged.entrypoint = None
+    if not merged.entrypoint and not merged.cmd:
+        raise InvalidArgument("No command specified")
+    return merged
+
+
+def check_config(config: ContainerConfig) -> None:
+    """Checks of the portable half."""
+    for entry in config.env or []:
+        if not _ENV_KEY.match(entry) or "\0" in entry:
+            raise InvalidArgument(f"invalid environment variable: {entry}")
+    if config.working_dir and not config.working_dir.startswith("/"):
+        raise InvalidArgument(
+            f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path"
+        )
+    if any("\0" in word for word in [*(config.cmd or []), *(config.entrypoint or []), config.user, config.working_dir]):
+        raise InvalidArgument("the command, user and working directory must not hold NUL bytes")
+    if config.stop_signal:
+        signal_number(config.stop_signal)
+    if config.hostname and not re.fullmatch(r"[a-zA-Z0-9]([a-zA-Z0-9.-]{0,62}[a-zA-Z0-9])?", config.hostname):
+        raise InvalidArgument(f"invalid hostname: {config.hostname}: expected at most 64 letters, digits, '-' and '.'")
+    if len(config.domainname) > 64 or "\n" in config.domainname or "\0" in config.domainname:
+        raise InvalidArgument(f"invalid domain name: {config.domainname[:80]!r}")
+    if config.healthcheck and config.healthcheck.test and config.healthcheck.test != ["NONE"]:
+        raise InvalidArgument("Healthcheck is not supported yet; start the container without one")
+    for port in config.exposed_ports or {}:
+        parse_port(port)
+    if config.mac_address and not re.fullmatch(r"(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}", config.mac_address):
+        raise InvalidArgument(f"{config.mac_address} is not a valid mac address")
+
+
+def parse_port(text: str) -> tuple[int, int, str]:
+    """`80/tcp`, `80`, `8000-8010/udp`: first port, last port, protocol."""
+    ports, _, protocol = text.partition("/")
+    first, _, last = ports.partition("-")
+    protocol = (protocol or "tcp").lower()
+    if protocol not in ("tcp", "udp"):
+        raise InvalidArgument(f"invalid port specification: {text!r}: protocol must be tcp or udp")
+    if not first.isdecimal() or (last and not last.isdecimal()):
+        raise InvalidArgument(f"invalid port specification: {text!r}")
+    low, high = int(first), int(last or first)
+    if not 0 < low <= high < 65536:
+        raise InvalidArgument(f"invalid port specification: {text!r}: ports are 1 to 65535")
+    return low, high, protocol
+
+
+def check_host(host: HostConfig, config: ContainerConfig) -> None:
+    """Checks of the host's half."""
+    _check_memory(host)
+    _check_cpu(host)
+    _check_modes(host, config)
+    _check_security(host)
+    _check_log(host.log_config)
+    if host.volume_driver not in ("", "local"):
+        raise InvalidArgument(f"VolumeDriver {host.volume_driver} is not supported: there is one driver, local")
+    if host.runtime not in ("", *RUNTIMES):
+        raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}")
+    if host.isolation not in ("", "default"):
+        raise InvalidArgument(f"invalid isolation '{host.isolation}': it exists on Windows only")
+    if host.oom_score_adj < -1000 or host.oom_score_adj > 1000:
+        raise InvalidArgument(f"invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
+    if host.shm_size < 0:
+        raise InvalidArgument("SHM size can not be less than 0")
+    for limit in host.ulimits or []:
+        if limit.name not in _ULIMITS:
+            raise InvalidArgument(f"invalid ulimit type: {limit.name}")
+        if limit.hard != -1 and (limit.soft > limit.hard or limit.soft == -1):
+            raise InvalidArgument(
+                f"ulimit soft limit must be less than or equal to hard limit: {limit.soft} > {limit.hard}"
+            )
+    for rule in host.device_cgroup_rules or []:
+        if not _DEVICE_RULE.match(rule):
+            raise InvalidArgument(f"invalid device cgroup rule format: '{rule}'")
+    for device in host.devices or []:
+        if not device.path_on_host.startswith("/") or not set(device.cgroup_permissions) <= set("rwm"):
+            raise InvalidArgument(f"invalid device mapping: {device.path_on_host}:{device.cgroup_permissions}")
+    _check_restart(host)
+    _check_names(host)
+
+
+def _check_memory(host: HostConfig) -> None:
+    if 0 < host.memory < MEMORY_MIN_BYTES or host.memory < 0:
+        raise InvalidArgument("Minimum memory limit allowed is 6MB")
+    if host.memory > 0 and 0 < host.memory_swap < host.memory:
+        raise InvalidArgument("Minimum memoryswap limit should be larger than memory limit, see usage")
+    if host.memory == 0 and host.memory_swap > 0:
+        raise InvalidArgument("You should always set the Memory limit when using Memoryswap limit, see usage")
+    if host.memory_swap < -1:
+        raise InvalidArgument(f"invalid MemorySwap: {host.memory_swap}: use -1 for unlimited swap")
+    if host.memory_swappiness is not None and not 0 <= host.memory_swappiness <= 100:
+        raise InvalidArgument(f"Invalid value: {host.memory_swappiness}, valid memory swappiness range is 0-100")
+    if host.memory_reservation < 0 or 0 < host.memory_reservation < MEMORY_MIN_BYTES:
+        raise InvalidArgument("Minimum memory reservation allowed is 6MB")
+    if 0 < host.memory < host.memory_reservation:
+        raise InvalidArgument("Minimum memory limit can not be less than memory reservation limit, see usage")
+    if host.pids_limit is not None and host.pids_limit < -1:
+        raise InvalidArgument(f"invalid PidsLimit: {host.pids_limit}: use -1 for no limit")
+
+
+def _check_cpu(host: HostConfig) -> None:
+    if host.nano_cpus and (host.cpu_period or host.cpu_quota):
+        other = "CPU Period" if host.cpu_period else "CPU Quota"
+        raise InvalidArgument(f"Conflicting options: Nano CPUs and {other} cannot both be set")
+    if host.nano_cpus < 0:
+        raise InvalidArgument("range of CPUs is from 0.01 up: NanoCpus must not be negative")
+    if host.cpu_period and not 1000 <= host.cpu_period <= 1_000_000:
+        raise InvalidArgument("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+    if 0 < host.cpu_quota < 1000 or host.cpu_quota < -1:
+        raise InvalidArgument("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    if host.cpu_shares < 0:
+        raise InvalidArgument(f"invalid CPU shares ({host.cpu_shares}): value must be a positive integer")
+    for field, value in (("Cpus", host.cpuset_cpus), ("Mems", host.cpuset_mems)):
+        if value and not _CPUSET.match(value):
+            raise InvalidArgument(f"Invalid value {value} for cpuset {field.lower()}")
+    if host.blkio_weight and not 10 <= host.blkio_weight <= 1000:
+        raise InvalidArgument("Range of blkio weight is from 10 to 1000")
+
+
+def _check_modes(host: HostConfig, config: ContainerConfig) -> None:
+    """Namespace modes. Joining names another container; whether it is there and runs is seen at start."""
+    for field, value, plain in (
+        ("IPC", host.ipc_mode, ("", "none", "private", "shareable", "host")),
+        ("PID", host.pid_mode, ("", "host")),
+        ("UTS", host.uts_mode, ("", "host")),
+        ("USER", host.userns_mode, ("", "host")),
+        ("cgroup namespace", host.cgroupns_mode, ("", "private", "host")),
+    ):
+        joins = field in ("IPC", "PID") and value.startswith("container:") and len(value) > len("container:")
+        if value not in plain and not joins:
+            raise InvalidArgument(f"invalid {field} mode: {value}")
+    mode = host.network_mode
+    shares = mode == "host" or mode.startswith("container:")
+    if mode.startswith("container:"):
+        for flag, what in (
+            (host.port_bindings, "port publishing"),
+            (config.exposed_ports and host.publish_all_ports, "port publishing"),
+            (host.dns or host.dns_search or host.dns_options, "dns"),
+            (host.extra_hosts, "custom host-to-IP mapping"),
+            (config.mac_address, "mac-address"),
+        ):
+            if flag:
+                raise InvalidArgument(f"conflicting options: {what} and the container type network mode")
+        if config.hostname:
+            raise InvalidArgument("conflicting options: hostname and the network mode")
+    if host.uts_mode == "host" and config.hostname:
+        raise InvalidArgument("conflicting options: hostname and the UTS mode")
+    if shares and config.mac_address:
+        raise InvalidArgument("conflicting options: mac-address and the network mode")
+    for key in host.sysctls or {}:
+        _check_sysctl(key, host, network_is_own=not shares)
+
+
+def _check_sysctl(key: str, host: HostConfig, *, network_is_own: bool) -> None:
+    name = key.replace("/", ".")
+    if name in _IPC_SYSCTLS or name.startswith("fs.mqueue."):
+        if host.ipc_mode == "host" or host.ipc_mode.startswith("container:"):
+            raise InvalidArgument(f"sysctl '{key}' is not allowed with the IPC mode {host.ipc_mode}")
+    elif name.startswith("net."):
+        if not network_is_own:
+            raise InvalidArgument(f"sysctl '{key}' is not allowed in the network mode {host.network_mode}")
+    elif name == "kernel.domainname":
+        if host.uts_mode == "host":
+            raise InvalidArgument(f"sysctl '{key}' is not allowed with the UTS mode host")
+    else:
+        raise InvalidArgument(f"sysctl '{key}' is not allowed: it is not of a namespace of the container's own")
+    if ".." in name:
+        raise InvalidArgument(f"sysctl '{key}' is not a name")
+
+
+def _check_security(host: HostConfig) -> None:
+    for option in host.security_opt or []:
+        key, separator, value = option.partition("=") if "=" in option else option.partition(":")
+        if key == "no-new-privileges" and value in ("", "true", "false"):
+            continue
+        if key == "seccomp" and value:
+            if value not in ("unconfined", "builtin"):
+                check_seccomp(value)
+            continue
+        if key == "apparmor" and value:
+            if value != "unconfined":
+                raise InvalidArgument("AppArmor profiles are not supported; use apparmor=unconfined")
+            continue
+        if key == "label" and value == "disable":
+            continue
+        if key == "label":
+            raise InvalidArgument("SELinux labels are not supported; use label=disable")
+        raise InvalidArgument(
+            f"invalid --security-opt 2: {option!r}" if not separator else f"invalid --security-opt: {option!r}"
+        )
+    for field, names in (("CapAdd", host.cap_add), ("CapDrop", host.cap_drop)):
+        try:
+            capabilities.resolve((), names or [], [])
+        except InvalidArgument as error:
+            raise InvalidArgument(f"invalid {field}: {error}") from None
+
+
+def check_seccomp(text: str) -> None:
+    """Raises InvalidArgument: not a seccomp profile in JSON (clients send the file's content)."""
+    try:
+        profile = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise InvalidArgument(f"opening seccomp profile failed: Decoding seccomp profile failed: {error}") from None
+    if "defaultAction" not in profile:
+        raise InvalidArgument("Decoding seccomp profile failed: it has no defaultAction")
+
+
+def _check_log(log: LogConfig) -> None:
+    if log.type not in ("", "json-file", "none"):
+        raise InvalidArgument(f"logger: no log driver named '{log.type}' is registered; there are json-file and none")
+    options = log.config or {}
+    if log.type == "none" and options:
+        raise InvalidArgument(f"unknown log opt '{next(iter(options))}' for none log driver")
+    for key, value in options.items():
+        if key == "max-size":
+            if value != "-1" and size_bytes(value) <= 0:
+                raise InvalidArgument("max-size must be a positive number")
+        elif key == "max-file":
+            if not value.isdecimal() or int(value) < 1:
+                raise InvalidArgument("max-file cannot be less than 1")
+            if int(value) > 1 and "max-size" not in options:
+                raise InvalidArgument("max-file cannot be set without max-size")
+        elif not (key == "mode" and value == "blocking"):
+            raise InvalidArgument(f"unknown log opt '{key}' for json-file log driver")
+
+
+def _check_restart(host: HostConfig) -> None:
+    policy = host.restart_policy
+    if policy.name not in ("", "no", "always", "unless-stopped", "on-failure"):
+        raise InvalidArgument(f"invalid restart policy '{policy.name}'")
+    if policy.maximum_retry_count < 0:
+        raise InvalidArgument("maximum retry count cannot be negative")
+    if policy.maximum_retry_count and policy.name != "on-failure":
+        raise InvalidArgument(f"maximum retry count cannot be used with restart policy '{policy.name}'")
+    if host.auto_remove and policy.name not in ("", "no"):
+        raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
+
+
+def _check_names(host: HostConfig) -> None:
+    """Name servers, extra hosts, published ports."""
+    for server in host.dns or []:
+        try:
+            ipaddress.ip_address(server)
+        except ValueError:
+            raise InvalidArgument(f"invalid DNS server: {server}: not an IP address") from None
+    for word in [*(host.dns_search or []), *(host.dns_options or [])]:
+        if any(character.isspace() for character in word):
+            raise InvalidArgument(f"invalid DNS option: {word!r}")
+    for entry in host.extra_hosts or []:
+        name, separator, address = entry.partition(":") if "=" not in entry else entry.partition("=")
+        if not separator or not name or any(character.isspace() for character in entry):
+            raise InvalidArgument(f"bad format for add-host: {entry!r}")
+        if address != "host-gateway":
+            try:
+                ipaddress.ip_address(address.strip("[]"))
+            except ValueError:
+                raise InvalidArgument(f"invalid IP address in add-host: {address!r}") from None
+    for port, bindings in (host.port_bindings or {}).items():
+        parse_port(port)
+        for binding in bindings or []:
+            if binding.host_port:
+                parse_port(f"{binding.host_port}/tcp") if binding.host_port != "0" else None
+            try:
+                ipaddress.ip_address(binding.host_ip or "0.0.0.0")
+            except ValueError:
+                raise InvalidArgument(f"invalid IP address: {binding.host_ip}") from None
+
+
+def fill_host(host: HostConfig) -> HostConfig:
+    """`host` with the daemon's defaults."""
+    filled = msgspec.structs.replace(host)
+    filled.log_config = LogConfig(host.log_config.type or "json-file", host.log_config.config or {})
+    filled.restart_policy = msgspec.structs.replace(host.restart_policy, name=host.restart_policy.name or "no")
+    filled.network_mode = host.network_mode or "default"
+    filled.ipc_mode = host.ipc_mode or "private"
+    filled.cgroupns_mode = host.cgroupns_mode or ("host" if host.privileged else "private")
+    filled.shm_size = host.shm_size or SHM_DEFAULT_BYTES
+    filled.runtime = host.runtime or RUNTIMES[0]
+    if host.memory > 0 and host.memory_swap == 0:
+        filled.memory_swap = 2 * host.memory
+    if host.masked_paths is None:
+        filled.masked_paths = None if host.privileged else list(MASKED_PATHS)
+    if host.readonly_paths is None:
+        filled.readonly_paths = None if host.privileged else list(READONLY_PATHS)
+    return filled
