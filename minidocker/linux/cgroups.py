@@ -380,19 +380,21 @@ def _hand_down(tree: str, path: str, wanted: list[str]) -> None:
     for depth in range(len(parents) + 1):
         control = "/".join([tree, *parents[:depth], "cgroup.subtree_control"])
         enabled = files.read(control).split()
-        for name in wanted:
-            if name not in enabled:
+        missing = [name for name in wanted if name not in enabled]
+        if missing and not _enable(control, *missing):
+            for name in missing:  # one that cannot go down takes no other with it; `apply` tells whoever asks for it
                 _enable(control, name)
 
 
-def _enable(control: str, name: str) -> None:
-    """One controller alone, so that one which cannot go down takes no other with it; `apply` tells who asks for it."""
+def _enable(control: str, *names: str) -> bool:
     try:
-        files.write(control, f"+{name}")
+        files.write(control, " ".join(f"+{name}" for name in names))
     except KernelError as error:
-        if error.errno == errno.EBUSY:
+        if error.errno in (errno.EBUSY, errno.EOPNOTSUPP):
             hint = "processes sit in that group, so it cannot hand controllers down: move them into a child of it first"
-            raise KernelError(error.call, control, errno.EBUSY, hint) from error
+            raise KernelError(error.call, control, error.errno, hint) from error
+        return False
+    return True
 
 
 def _fill_cpuset(tree: str, path: str) -> None:
