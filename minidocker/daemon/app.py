@@ -15,6 +15,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from minidocker import __version__, errors
+from minidocker.daemon.streams import Connection, Hijacked
 
 if TYPE_CHECKING:
     from minidocker.engine.engine import Engine
@@ -155,10 +156,14 @@ async def failures(request: web.Request, handler: Handler) -> web.StreamResponse
     except errors.MinidockerError as error:
         return error_response(str(error), status_of(error))
     except ConnectionResetError:
-        raise
+        return Hijacked()  # the client is gone: there is nobody to answer
     except Exception as error:
         log.exception("request failed", extra={"method": request.method, "path": request.path})
         return error_response(f"internal error: {type(error).__name__}: {error}", 500)
+    finally:
+        connection = request.transport.get_protocol() if request.transport is not None else None
+        if isinstance(connection, Connection):
+            connection.release()
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:

@@ -165,7 +165,9 @@ class Connection(asyncio.Protocol):
     # -- what a handler calls --
 
     def release(self) -> None:
-        """The handler answered by ordinary HTTP: held bytes are the next request."""
+        """The handler has answered. If it did so by ordinary HTTP, held bytes are the next request."""
+        if self._taken or not self._holding:
+            return
         self._holding = False
         held = b"".join(self._queue)
         self._queue.clear()
@@ -173,8 +175,6 @@ class Connection(asyncio.Protocol):
         self._resume()
         if held:
             self.data_received(held)
-        if self._eof and self._transport is not None and not self._transport.is_closing():
-            self._transport.close()
 
     def take(self) -> None:
         """From now on the connection is a raw two-way pipe: `read`, `write`, `drain`, `close`."""

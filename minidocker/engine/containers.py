@@ -7,6 +7,7 @@ Rules   - a name is reserved in memory before anything is made, and freed with t
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minidocker.engine import clock, listing, mounts, names, spec, validate, views
-from minidocker.engine.config import CreateRequest, EndpointRequest
+from minidocker.engine.config import CreateRequest, EndpointRequest, HostConfig
 from minidocker.engine.container import CREATED, RECORD_NAME, RESTARTING, Container, Record, State
 from minidocker.errors import Conflict, InvalidArgument, MinidockerError, NotFound
 from minidocker.oci.reference import Reference
@@ -151,15 +152,9 @@ class Containers:
         validate.check_config(config)
         validate.check_host(request.host, config)
         host = validate.fill_host(request.host)
-        self._check_network(request, host.network_mode)
-        self._check_joined(host.network_mode, host.ipc_mode, host.pid_mode)
+        self._check_endpoints(request.endpoints, host.network_mode)
         id = names.new_id()
-        joins = host.network_mode.removeprefix("container:") if host.network_mode.startswith("container:") else ""
-        if joins:
-            config.hostname = self.get(joins).record.config.hostname
-        elif not config.hostname:
-            shares_name = host.uts_mode == "host" or host.network_mode == "host"
-            config.hostname = os.uname().nodename if shares_name else id[:12]
+        config.hostname = config.hostname or self._hostname(host, id)
         path, args = spec.exec_arguments_of(config)
         points = mounts.plan(config, host, lambda other: self.get(other).record.mounts)
         return Record(
@@ -179,17 +174,9 @@ class Containers:
             state=State(),
         )
 
-    def _check_network(self, request: CreateRequest, mode: str) -> None:
-        if mode.startswith("container:") or mode in ("default", "bridge", "host", "none"):
-            self._check_endpoints(request.endpoints, mode)
-            return
-        raise NotFound(f"network {mode} not found")
-
     @staticmethod
     def _check_endpoints(endpoints: dict[str, EndpointRequest], mode: str) -> None:
         for network, endpoint in endpoints.items():
-            if network not in ("default", "bridge", "host", "none"):
-                raise NotFound(f"network {network} not found")
             if endpoint.ipam_config is not None and endpoint.ipam_config.ipv4_address:
                 raise InvalidArgument("user specified IP address is supported on user defined networks only")
             if endpoint.aliases:
@@ -197,10 +184,15 @@ class Containers:
             if endpoint.mac_address and mode not in ("default", "bridge"):
                 raise InvalidArgument("conflicting options: mac-address and the network mode")
 
-    def _check_joined(self, *modes: str) -> None:
-        for mode in modes:
-            if mode.startswith("container:"):
-                self.get(mode.removeprefix("container:"))
+    def _hostname(self, host: HostConfig, id: str) -> str:
+        """The joined container's name, the host's, or the short ID. Whether the joined one is there is seen at start."""
+        joined, mode = None, host.network_mode
+        if mode.startswith("container:"):
+            with contextlib.suppress(NotFound):
+                joined = self.get(mode.removeprefix("container:"))
+        if joined is not None:
+            return joined.record.config.hostname
+        return os.uname().nodename if "host" in (host.uts_mode, mode) else id[:12]
 
     def _make(self, container: Container) -> list[str]:
         """In a thread: directories, volumes, record. On failure nothing stays."""

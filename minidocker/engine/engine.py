@@ -226,7 +226,8 @@ class Engine:
         volume = Path(point.source)
         if any(os.scandir(volume)):
             return
-        place = Stopped(str(self.layers_directory), record.lowerdir)
+        directory = self.settings.data_root / "containers" / record.id
+        place = Stopped(str(self.layers_directory), record.lowerdir, str(directory / "upper"), str(directory / "work"))
         self.worker.copy_up(place, point.destination, volume)
 
 

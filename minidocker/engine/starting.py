@@ -32,6 +32,7 @@ from minidocker.runtime.jsonlog import LogTarget
 from minidocker.runtime.lifecycle import Runtime
 
 _DEFAULT_MAX_FILES = 1
+NETWORKS = ("default", "bridge", "host", "none")
 Limited = ThrottleDevice | WeightDevice
 
 
@@ -70,6 +71,7 @@ class Starter:
                 container it joins. PortUnavailable, KernelError: the network.
         """
         record, directory = container.record, container.directory
+        check_network(record)
         mounts.prepare_sources(record.mounts)
         for point in record.mounts:
             if point.type == "volume" and point.copy_up:
@@ -139,6 +141,13 @@ class Starter:
             if mode.startswith("container:"):
                 found[kind] = f"/proc/{self.joined(mode.removeprefix('container:'))}/ns/{file}"
         return found
+
+
+def check_network(record: Record) -> None:
+    """Raises NotFound: the container wants a network that is not there."""
+    for name in {record.host.network_mode, *record.endpoints}:
+        if name not in NETWORKS and not name.startswith("container:"):
+            raise NotFound(f"network {name} not found")
 
 
 def has_bridge_network(record: Record) -> bool:
