@@ -133,6 +133,8 @@ class Extractor:
             if entry.kind != DIRECTORY:
                 raise InvalidArgument(f"entry {entry.name[:300]!r} would replace the root")
             return  # as Docker: the root keeps its own owner and mode
+        if self._layer and any(part.startswith(WHITEOUT_META) and part != OPAQUE for part in parts):
+            return  # other marks of aufs, meant for nobody else
         leaf = parts.pop()
         parent = self._directory(parts, entry)
         if self._layer and leaf.startswith(WHITEOUT):
@@ -353,8 +355,6 @@ class Extractor:
         if leaf == OPAQUE:
             os.setxattr(parent, OPAQUE_XATTR, b"y")
             return
-        if leaf.startswith(WHITEOUT_META):
-            return  # other marks of aufs, meant for nobody else
         hidden = leaf.removeprefix(WHITEOUT)
         if hidden in ("", ".", ".."):
             raise Breakout(f"entry {entry.name[:300]!r} is a whiteout of {hidden!r}, which is no name in its directory")

@@ -14,7 +14,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -22,11 +22,13 @@ import msgspec
 
 from minidocker.errors import InvalidArgument, KernelError, NotFound, VerificationError
 from minidocker.linux.syscall import syscall
+from minidocker.oci import codec
 from minidocker.oci.digest import Digest
 from minidocker.oci.manifest import LAYER_COUNT_LIMIT
 from minidocker.storage import records, trees
 from minidocker.storage.extract import OPAQUE_XATTR
 from minidocker.storage.worker import Worker
+from minidocker.storage.worker_protocol import EMPTY
 
 _SHORT_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _SHORT_LENGTH = 12  # "l/" + 12 + ":" for each of 127 layers leaves half of a page for the other options
@@ -74,7 +76,7 @@ class LayerStore:
         self._worker = worker
         self._lock = threading.Lock()
         self._busy: dict[Digest, threading.Lock] = {}
-        for directory in (self._staged, self._links):
+        for directory in (self._staged, self._links, self.directory / EMPTY):
             directory.mkdir(parents=True, exist_ok=True)
         self._layers = {layer.chain_id: layer for layer in self._read_all()}
 
@@ -229,23 +231,28 @@ class LayerStore:
         try:
             if parent is not None and len(self.chain(parent.chain_id)) >= LAYER_COUNT_LIMIT:
                 raise InvalidArgument(f"more than {LAYER_COUNT_LIMIT} layers cannot be mounted")
-            short = "".join(secrets.choice(_SHORT_ALPHABET) for _ in range(_SHORT_LENGTH))
-            parent_id = parent.chain_id if parent else None
-            opaque = _is_opaque(staged.directory / "diff")
-            layer = Layer(chain, staged.diff_id, parent_id, staged.size, short, opaque)
-            (staged.directory / "layer.json").write_bytes(msgspec.json.encode(layer, enc_hook=str))
-            staged.directory.chmod(0o755)
+            return self._file(staged, chain, parent)
+        except OSError as error:
+            raise error if isinstance(error, KernelError) else KernelError("file layer", chain, error.errno or 0)
+        finally:
+            trees.remove(staged.directory)  # is gone already if all went well
+
+    def _file(self, staged: Staged, chain: Digest, parent: Layer | None) -> Layer:
+        """The staged directory's record and link, all of it to disk, and the rename."""
+        short = "".join(secrets.choice(_SHORT_ALPHABET) for _ in range(_SHORT_LENGTH))
+        parent_id = parent.chain_id if parent else None
+        layer = Layer(chain, staged.diff_id, parent_id, staged.size, short, _is_opaque(staged.directory / "diff"))
+        (staged.directory / "layer.json").write_bytes(codec.encode(layer))
+        staged.directory.chmod(0o755)
+        with ExitStack() as undo:
             os.symlink(f"../{chain.hex}/diff", self._links / short)
+            undo.callback(records.remove_if_there, self._links / short)
             _sync_filesystem(staged.directory)
             os.rename(staged.directory, self.directory / chain.hex)  # the true point at which the layer exists
-            records.sync_directory(self.directory)
-        except BaseException as error:
-            trees.remove(staged.directory)
-            if isinstance(error, OSError) and not isinstance(error, KernelError):
-                raise KernelError("file layer", chain, error.errno or 0) from error
-            raise
+            undo.pop_all()
         with self._lock:
             self._layers[chain] = layer
+        records.sync_directory(self.directory)
         return layer
 
     @contextmanager
@@ -293,7 +300,7 @@ class LayerStore:
             trees.remove(Path(entry.path))
             done.append(f"removed unfinished layer {entry.name}")
         for entry in list(os.scandir(self.directory)):
-            if entry.name not in ("l", "staged") and not self._is_whole(entry.name):
+            if entry.name not in ("l", "staged", EMPTY) and not self._is_whole(entry.name):
                 trees.remove(Path(entry.path))
                 done.append(f"removed damaged layer {entry.name}")
         wanted = {layer.short: f"../{layer.chain_id.hex}/diff" for layer in self.all()}

@@ -80,21 +80,21 @@ class TarReader:
             raise TarError(f"archive is malformed after {name}: {error}") from None
 
     def data(self) -> Iterator[tuple[int, memoryview]]:
-        """The current entry's bytes, as (offset in the file, piece); what lies between the pieces is zero."""
+        """The current entry's bytes, as (offset in the file, piece); what lies between the pieces is zero.
+
+        Raises  TarError: the archive is cut off.
+        """
         entry = self._entry
         assert entry is not None, "data() before the first entry"
-        if entry.holes is None:
-            offset = 0
-            for piece in self._stream.pieces(self._unread):
-                self._unread -= len(piece)
-                yield offset, piece
-                offset += len(piece)
-            return
-        for offset, length in entry.holes:
-            for piece in self._stream.pieces(length):
-                self._unread -= len(piece)
-                yield offset, piece
-                offset += len(piece)
+        spans = ((0, self._unread),) if entry.holes is None else entry.holes
+        try:
+            for offset, length in spans:
+                for piece in self._stream.pieces(length):
+                    self._unread -= len(piece)
+                    yield offset, piece
+                    offset += len(piece)
+        except Truncated:
+            raise TarError(f"archive is cut off in {entry.name[:300]!r}") from None
 
     def read(self, limit_bytes: int) -> bytes:
         """The current entry whole. Raises TarError: larger than `limit_bytes`."""

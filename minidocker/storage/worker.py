@@ -224,7 +224,7 @@ class _Call:
                 if answer.failure is not None:
                     raise protocol.revive(answer.failure)
                 if answer.result != protocol.NO_RESULT:
-                    found: Any = codec.decode(bytes(answer.result), kind or object, "answer of the storage worker")
+                    found: Any = codec.decode(bytes(answer.result), kind or type(None), "answer of the storage worker")
                     return found  # type: ignore[no-any-return]
                 if on_progress is not None and answer.progress is not None:
                     on_progress(answer.progress)

@@ -12,6 +12,10 @@ from minidocker.errors import KernelError, MinidockerError
 from minidocker.oci import codec
 from minidocker.oci.digest import Digest
 
+EMPTY = (
+    "empty"  # an empty directory beside the layers: overlayfs wants two lower directories where there is no upper one
+)
+
 
 class Bind(msgspec.Struct, frozen=True):
     """A volume or bind mount of a stopped container, to be seen by `cp`. `destination` from the container's root."""
@@ -33,7 +37,7 @@ class Stopped(msgspec.Struct, frozen=True, tag="stopped"):
 
     directory           where the relative lowerdirs start (data-root/layers).
     lowerdir            as LayerStore.lowerdir gives it.
-    upperdir, workdir   None, both: the layers alone, read-only.
+    upperdir, workdir   None, both: the layers alone, read-only; a directory `empty` must be there too.
     """
 
     directory: str

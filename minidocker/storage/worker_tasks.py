@@ -261,7 +261,8 @@ def _mounted(place: protocol.Stopped) -> int:
     namespaces.unshare(CloneFlag.NEWNS)
     set_propagation("/", MountFlag.PRIVATE | MountFlag.REC)
     target = f"{place.directory}/l"  # any directory does: nobody else sees the mount
-    words = overlay.options(place.lowerdir, place.upperdir, place.workdir)
+    lowerdir = place.lowerdir if place.upperdir else f"{place.lowerdir}:{protocol.EMPTY}"
+    words = overlay.options(lowerdir, place.upperdir, place.workdir)
     overlay.mount_overlay(place.directory, words, target)
     return os.open(target, _DIRECTORY)
 
