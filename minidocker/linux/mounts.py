@@ -236,10 +236,11 @@ def pivot_root_here() -> None:
 
     The working directory must be a mount point, private or slave. Both roots are stacked at "/" for a moment, the old
     one on top, so no directory is needed to put it in.
-    Raises  KernelError: EINVAL not a mount point, or it or its parent is shared; EBUSY it is the root already.
+    Raises  KernelError: EBUSY no mount of its own but the present root's; EINVAL not a mount point, or shared.
     Source  pivot_root(2), "pivot_root(".", ".")".
     """
-    hint = {errno.EINVAL: "the new root must be a mount point, and neither it nor its parent shared"}
+    need = "the new root must be a mount point, and neither it nor its parent shared"
+    hint = {errno.EINVAL: need, errno.EBUSY: need}
     syscall("pivot_root", b".", b".", path=os.getcwd(), hint=hint)
     unmount(".", detach=True)
     os.chdir("/")

@@ -136,6 +136,7 @@ def sealed_memfd(name: str, content: Path) -> int:
         with open(content, "rb", buffering=0) as source:
             while os.sendfile(memfd, source.fileno(), None, 1 << 30):
                 pass
+        os.lseek(memfd, 0, os.SEEK_SET)
         fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, _SEALS)
     except OSError as error:
         os.close(memfd)
