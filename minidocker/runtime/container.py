@@ -16,6 +16,7 @@ import msgspec
 
 from minidocker.errors import KernelError
 from minidocker.linux import devices, namespaces, process, userns
+from minidocker.linux.birth import fork_into
 from minidocker.linux.cgroups import Cgroup
 from minidocker.linux.namespaces import CloneFlag
 from minidocker.oci import runtime_spec
@@ -75,17 +76,17 @@ class ContainerJob:
             return self._fork_in_user_namespace(channel, stdio, before_fork)
         if before_fork:
             namespaces.unshare(before_fork)
-        pid = os.fork()
+        pid, born_in_group = fork_into(self._cgroup)
         if pid == 0:
-            self._child(channel, stdio)
+            self._child(channel, stdio, born_in_group=born_in_group)
         return pid
 
-    def _child(self, channel: Channel, stdio: tuple[int, ...]) -> None:
+    def _child(self, channel: Channel, stdio: tuple[int, ...], *, born_in_group: bool) -> None:
         try:
             process.close_from(3, keep=(channel.fileno(), *stdio))
             if "user" not in self._made:
                 process.set_dumpable(False)
-            inside = Inside(channel, self._host, filter=self._filter)
+            inside = Inside(channel, self._host, filter=self._filter, born_in_group=born_in_group)
             inside.proc_fd = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             inside.stdio = (stdio[0], stdio[1], stdio[2]) if stdio else None
             inside.env = program.environment(plan.process_of(self._spec).env)
@@ -96,9 +97,11 @@ class ContainerJob:
     def _fork_in_user_namespace(self, channel: Channel, stdio: tuple[int, ...], before_fork: CloneFlag) -> int:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         process.set_child_subreaper()
-        middle = os.fork()
+        middle, born_in_group = fork_into(self._cgroup)
         if middle == 0:
             ours.close()
+            if self._cgroup is not None:
+                self._cgroup.join(0, trees="v1" if born_in_group else "all")
             self._middle(channel, stdio, before_fork, theirs)
         theirs.close()
         try:
@@ -123,8 +126,6 @@ class ContainerJob:
 
     def _middle(self, channel: Channel, stdio: tuple[int, ...], before_fork: CloneFlag, parent: socket.socket) -> None:
         try:
-            if self._cgroup is not None:
-                self._cgroup.join(0)
             namespaces.unshare(CloneFlag.NEWUSER)
             parent.send(b"made")
             if parent.recv(16):
@@ -136,7 +137,7 @@ class ContainerJob:
                 pid = os.fork()
                 if pid == 0:
                     parent.close()
-                    self._child(channel, stdio)
+                    self._child(channel, stdio, born_in_group=True)
                 parent.send(str(pid).encode())
         except BaseException as error:
             channel.send(Message("error", step="make user namespace", text=str(error), exit_code=FAILED))

@@ -15,6 +15,7 @@ import msgspec
 
 from minidocker.errors import Conflict, KernelError
 from minidocker.linux import namespaces, process, terminal
+from minidocker.linux.birth import fork_into
 from minidocker.linux.cgroups import Cgroup
 from minidocker.linux.namespaces import KINDS, CloneFlag
 from minidocker.oci import runtime_spec
@@ -168,16 +169,18 @@ class ExecJob:
         steps = exec_plan(
             self._spec, self._process, self._request.user, self._request.container.cgroup, self._pidfd, kinds
         )
-        child = os.fork()
+        child, born_in_group = fork_into(self._cgroup)
         if child == 0:
-            self._child(channel, stdio, steps)
+            self._child(channel, stdio, steps, born_in_group=born_in_group)
         return child
 
-    def _child(self, channel: Channel, stdio: tuple[int, ...], steps: tuple[Step, ...]) -> None:
+    def _child(
+        self, channel: Channel, stdio: tuple[int, ...], steps: tuple[Step, ...], *, born_in_group: bool
+    ) -> None:
         try:
             process.set_dumpable(False)
             process.close_from(3, keep=(channel.fileno(), self._pidfd, *stdio))
-            inside = Inside(channel, self._host, filter=self._filter)
+            inside = Inside(channel, self._host, filter=self._filter, born_in_group=born_in_group)
             inside.proc_fd = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             inside.stdio = (stdio[0], stdio[1], stdio[2]) if stdio else None
             inside.env = program.environment(self._process.env)

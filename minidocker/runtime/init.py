@@ -37,7 +37,7 @@ class JoinCgroup(Step, frozen=True):
         return f"join cgroup {self.path}"
 
     def apply(self, inside: Inside) -> None:
-        Cgroup.open(self.path, inside.host.hierarchies).join(0)
+        Cgroup.open(self.path, inside.host.hierarchies).join(0, trees="v1" if inside.born_in_group else "all")
 
 
 class JoinNamespace(Step, frozen=True):

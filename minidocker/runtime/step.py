@@ -48,6 +48,7 @@ class Inside:
     host       facts about this machine
     stdio      the three descriptors that become 0, 1 and 2; a console replaces them
     filter     compiled seccomp program, or None
+    born_in_group  True: the fork put us into the version 2 part of our control group
     proc_fd    the host's /proc, kept for sysctls; root_fd: the new root, once it is mounted
     network    from the start message
     """
@@ -56,6 +57,7 @@ class Inside:
     host: Host
     stdio: tuple[int, int, int] | None = None
     filter: Filter | None = None
+    born_in_group: bool = False
     proc_fd: int = -1
     root_fd: int = -1
     network: dict[str, Any] | None = None

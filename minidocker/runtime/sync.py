@@ -70,8 +70,8 @@ class Channel:
         """Wait for one message and its descriptors. None: the peer closed its end."""
         try:
             packet, descriptors, _, _ = socket.recv_fds(self.socket, _PACKET_BYTES, 4)
-        except ConnectionResetError:
-            return None, []
+        except ConnectionResetError:  # the peer ended with our last message unread; its own last words are still here
+            packet, descriptors, _, _ = socket.recv_fds(self.socket, _PACKET_BYTES, 4)
         return (_decoder.decode(packet) if packet else None), descriptors
 
     def close(self) -> None:

@@ -303,7 +303,7 @@ def test_pid_1_of_another_user_dies_with_its_monitor(box: Make) -> None:
 def test_pid_1_in_a_user_namespace_is_root_there_and_nobody_outside(
     box: Make, tmp_path: Path, rootfs: Path
 ) -> None:
-    for directory in (*tmp_path.parents, *rootfs.parents, tmp_path):
+    for directory in [path for path in (tmp_path, *tmp_path.parents, *rootfs.parents) if "pytest" in str(path)]:
         directory.chmod(directory.stat().st_mode | 0o055)  # root in there is nobody out here, and must reach both
     one = box("sh", "-c", "id -u; cat /proc/self/uid_map; sleep 1000")
     linux = one.config["linux"]
