@@ -11,14 +11,13 @@ Rules   - a group has one path, from the mount's root, in every hierarchy ("tree
 
 import errno
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 from minidocker.errors import Conflict, InvalidArgument, KernelError, Unsupported
 from minidocker.linux import cgroup_files as files
+from minidocker.linux.cgroup_hierarchies import Hierarchies, controllers, swap_limit, version
 from minidocker.linux.cgroup_limits import IoMax, IoWeight, Limits, Write, plan, without
 from minidocker.linux.cgroup_statistics import Statistics, gather, table
 
@@ -36,13 +35,7 @@ __all__ = [
     "version",
 ]
 
-Version = Literal["v2", "hybrid", "v1", "none"]
-
 _LIMITING = ("cpu", "cpuset", "io", "memory", "pids")  # handed down on version 2, as far as the host has them
-_V1_CONTROLLERS = frozenset(
-    {"cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids"}
-    | {"net_cls", "net_prio", "perf_event", "hugetlb", "rdma", "misc"}
-)
 _V1_MEMORY, _V1_MEMORY_AND_SWAP = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
 _WEIGHTS = ("io.weight", "blkio.weight", "blkio.weight_device")
 _TIMEOUT_SECONDS = 10.0  # a process that waits for a device can be neither killed nor frozen until the device answers
@@ -51,74 +44,6 @@ _JOIN_HINTS = {
     errno.ENOSPC: "cpuset.cpus or cpuset.mems of the group is empty",
     errno.EOPNOTSUPP: "the group is threaded or of an invalid type (cgroup.type)",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Hierarchies:
-    """The control group trees of this host that we may write. Detect once, then hand it to whoever makes groups."""
-
-    unified: str | None  # mount point of the version 2 tree
-    unified_controllers: frozenset[str]
-    v1: Mapping[str, str]  # version 1 controller -> mount point of its tree; a named tree as "name=systemd"
-
-    @classmethod
-    def detect(cls, mounts: Path = Path("/proc/self/mounts")) -> Self:
-        """Keep of the mounts (proc_pid_mounts(5)) what is writable; the kernel's version says nothing about it."""
-        unified, v1 = None, dict[str, str]()
-        for line in mounts.read_text().splitlines():
-            _, target, kind, options, *_ = line.split(" ")
-            if kind not in ("cgroup", "cgroup2") or not os.access(target, os.W_OK):
-                continue
-            if kind == "cgroup2":
-                unified = unified or target
-                continue
-            for option in options.split(","):
-                if option in _V1_CONTROLLERS or option.startswith("name="):
-                    v1.setdefault(option, target)
-        available = files.read(f"{unified}/cgroup.controllers").split() if unified else []
-        return cls(unified, frozenset(available), v1)
-
-    @property
-    def version(self) -> Version:
-        """"v2", "v1", "hybrid" (trees of both kinds) or "none"."""
-        if self.v1:
-            return "hybrid" if self.unified else "v1"
-        return "v2" if self.unified else "none"
-
-    @property
-    def trees(self) -> tuple[str, ...]:
-        """Mount point of each tree, once. The version 2 tree is last: its kill file must outlive the other groups."""
-        mounts = dict.fromkeys(self.v1.values())
-        return (*mounts, self.unified) if self.unified else (*mounts,)
-
-    def tree(self, controller: str) -> str | None:
-        """Mount point of the tree with `controller`, "" being the version 2 tree itself; None: there is none."""
-        if controller in self.v1:
-            return self.v1[controller]
-        return self.unified if not controller or controller in self.unified_controllers else None
-
-
-def version(hierarchies: Hierarchies | None = None) -> Version:
-    """Which kind of host this is, by what can be written."""
-    return (hierarchies or Hierarchies.detect()).version
-
-
-def controllers(hierarchies: Hierarchies | None = None) -> dict[str, Path]:
-    """Every controller of this host -> the mount point of the tree that has it."""
-    trees = hierarchies or Hierarchies.detect()
-    v1 = {name: Path(mount) for name, mount in trees.v1.items() if not name.startswith("name=")}
-    return v1 | {name: Path(trees.unified) for name in sorted(trees.unified_controllers) if trees.unified}
-
-
-def swap_limit(hierarchies: Hierarchies | None = None) -> bool:
-    """True if this kernel can limit swap; version 1 kernels often need swapaccount=1 at boot."""
-    trees = hierarchies or Hierarchies.detect()
-    if "memory" in trees.v1:
-        return os.path.exists(f"{trees.v1['memory']}/{_V1_MEMORY_AND_SWAP}")
-    if "memory" not in trees.unified_controllers or not trees.unified:
-        return False
-    with os.scandir(trees.unified) as groups:  # the root group itself has no limits to look for
-        return any(os.path.exists(f"{group.path}/memory.swap.max") for group in groups if group.is_dir())
 
 
 class Cgroup:
