@@ -87,4 +87,7 @@ def swap_limit(hierarchies: Hierarchies | None = None) -> bool:
     if "memory" not in trees.unified_controllers or not trees.unified:
         return False
     with os.scandir(trees.unified) as groups:  # the root group itself has no limits to look for
-        return any(os.path.exists(f"{group.path}/memory.swap.max") for group in groups if group.is_dir())
+        limited = [group.path for group in groups if os.path.exists(f"{group.path}/memory.max")]
+    if not limited:  # no group has been given the controller yet: what matters is that the kernel was built with swap
+        return os.path.exists("/proc/swaps")
+    return os.path.exists(f"{limited[0]}/memory.swap.max")

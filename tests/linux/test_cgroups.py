@@ -310,6 +310,51 @@ def test_a_weight_survives_the_way_to_the_bfq_scheduler(file: str, value: str, e
     assert _bfq(file, value) == expected
 
 
+def pretend(directory: Path, *names: str) -> None:
+    (directory / "g").mkdir(parents=True)
+    for name in names:
+        (directory / "g" / name).touch()
+
+
+def test_a_hybrid_host_gets_each_limit_in_the_tree_that_has_its_controller(tmp_path: Path) -> None:
+    pretend(tmp_path / "cpu", "cpu.shares")
+    pretend(tmp_path / "u", "memory.max", "cpu.weight")
+    group = Cgroup.open("/g", Hierarchies(f"{tmp_path}/u", frozenset({"memory"}), {"cpu": f"{tmp_path}/cpu"}))
+    group.apply(Limits(memory_bytes=MIB, cpu_shares=512))
+    assert (tmp_path / "u/g/memory.max").read_text() == str(MIB)
+    assert (tmp_path / "cpu/g/cpu.shares").read_text() == "512"
+    assert (tmp_path / "u/g/cpu.weight").read_text() == ""
+    with pytest.raises(Unsupported, match=r"pids\.max"):
+        group.apply(Limits(pids=3))
+
+
+@pytest.mark.parametrize(
+    ("present", "expected"),
+    [
+        ("io.weight", "default 2930"),
+        ("io.bfq.weight", "default 300"),
+        ("blkio.weight", "300"),
+        ("blkio.bfq.weight", "300"),
+    ],
+)
+def test_a_weight_goes_to_the_file_that_this_kernel_has(tmp_path: Path, present: str, expected: str) -> None:
+    pretend(tmp_path / "t", present)
+    on_v1 = present.startswith("blkio")
+    trees = Hierarchies(None, frozenset(), {"blkio": f"{tmp_path}/t"}) if on_v1 else None
+    group = Cgroup.open("/g", trees or Hierarchies(f"{tmp_path}/t", frozenset({"io"}), {}))
+    group.apply(Limits(io_weight=300))
+    assert (tmp_path / "t/g" / present).read_text() == expected
+
+
+def test_swap_can_be_limited_where_a_group_shows_the_file(tmp_path: Path) -> None:
+    pretend(tmp_path / "without", "memory.max")
+    pretend(tmp_path / "with", "memory.max", "memory.swap.max")
+    assert swap_limit(Hierarchies(f"{tmp_path}/with", frozenset({"memory"}), {}))
+    assert not swap_limit(Hierarchies(f"{tmp_path}/without", frozenset({"memory"}), {}))
+    assert not swap_limit(Hierarchies(f"{tmp_path}/with", frozenset(), {}))
+    assert not swap_limit(Hierarchies(None, frozenset(), {"memory": f"{tmp_path}"}))
+
+
 # Statistics, from files as kernels write them
 
 
