@@ -111,6 +111,20 @@ class Record(msgspec.Struct):
     stopped_by_user: bool = False
 
 
+class Volatile(msgspec.Struct):
+    """What is known of a running container that need not outlive a boot; beside the runtime's files in the exec-root.
+
+    Written before the command runs, so the next daemon finds the container's address even if this one dies at once.
+    """
+
+    started_at: str
+    endpoint: Endpoint | None = None
+    ports: list[Published] = []
+
+
+VOLATILE_NAME = "engine.json"
+
+
 class Container:
     """A container in memory: its record, its lock, and those who wait for it."""
 
@@ -149,8 +163,10 @@ class Container:
         return self.directory / f"{self.id}-json.log"
 
     async def save(self) -> None:
-        """Write the record, durably; one write at a time, the newest state last."""
+        """Write the record, durably; one write at a time, the newest state last. Nothing if it was removed."""
         async with self._saving:
+            if self.removed or self.record.removing:
+                return
             content = codec.encode(self.record)
             await asyncio.to_thread(records.write_bytes, self.directory / RECORD_NAME, content)
 

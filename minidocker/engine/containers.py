@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from minidocker.engine import clock, listing, mounts, names, spec, validate, views
 from minidocker.engine.config import CreateRequest, EndpointRequest, HostConfig
-from minidocker.engine.container import CREATED, RECORD_NAME, RESTARTING, Container, Record, State
+from minidocker.engine.container import CREATED, DEAD, RECORD_NAME, RESTARTING, Container, Record, State
 from minidocker.errors import Conflict, InvalidArgument, MinidockerError, NotFound
 from minidocker.oci.reference import Reference
 from minidocker.storage import records, trees
@@ -176,7 +176,7 @@ class Containers:
 
     @staticmethod
     def _check_endpoints(endpoints: dict[str, EndpointRequest], mode: str) -> None:
-        for network, endpoint in endpoints.items():
+        for endpoint in endpoints.values():
             if endpoint.ipam_config is not None and endpoint.ipam_config.ipv4_address:
                 raise InvalidArgument("user specified IP address is supported on user defined networks only")
             if endpoint.aliases:
@@ -185,7 +185,7 @@ class Containers:
                 raise InvalidArgument("conflicting options: mac-address and the network mode")
 
     def _hostname(self, host: HostConfig, id: str) -> str:
-        """The joined container's name, the host's, or the short ID. Whether the joined one is there is seen at start."""
+        """The joined container's name, the host's, or the short ID. A joined one that is missing is seen at start."""
         joined, mode = None, host.network_mode
         if mode.startswith("container:"):
             with contextlib.suppress(NotFound):
@@ -319,13 +319,14 @@ class Containers:
             owned = [p.name for p in record.mounts if p.owned] if volumes else []
             self._ids.pop(record.name, None)
             try:
-                await asyncio.to_thread(self._delete, container, owned)
+                aside = await asyncio.to_thread(self._delete, container, owned)
             except BaseException as error:
                 record.removing = False
-                record.state.status = "dead"
+                record.state.status = DEAD
                 record.state.error = str(error)
                 self._ids.setdefault(record.name, record.id)
                 raise
+            self._engine.supervision.spawn(asyncio.to_thread(trees.remove, aside))
             self._by_id.pop(record.id, None)
             self._engine.execs.forget_container(container)
             for volume in owned:
@@ -333,8 +334,11 @@ class Containers:
             self._engine.events.emit("container", "destroy", record.id, container.attributes())
             container.tell_removal()
 
-    def _delete(self, container: Container, owned: list[str]) -> None:
-        """In a thread. Renaming the directory aside is the true point at which the container is gone."""
+    def _delete(self, container: Container, owned: list[str]) -> Path:
+        """In a thread. Renaming the directory aside is the true point at which the container is gone.
+
+        Returns the new place, whose files are removed later, by the next daemon at the latest.
+        """
         self._engine.runtime.forget(container.id)
         aside = container.directory.with_name(f".{container.id}.removing")
         try:
@@ -346,7 +350,7 @@ class Containers:
                 self._engine.volumes.remove(name)
             except NotFound:
                 continue
-        trees.remove(aside)
+        return aside
 
     async def prune(self, filters: dict[str, list[str]]) -> Pruned:
         """Remove all that are stopped. Filters: until, label, label!."""

@@ -26,6 +26,7 @@ from minidocker.engine.running import Running
 from minidocker.engine.starting import Starter
 from minidocker.engine.supervision import Supervision
 from minidocker.errors import Conflict, MinidockerError
+from minidocker.linux.cgroups import Cgroup
 from minidocker.linux.forkserver import ForkedProcess, ForkServer, ForkServerDied
 from minidocker.network.bridge import BridgeNetwork
 from minidocker.oci.digest import Digest
@@ -178,8 +179,10 @@ class Engine:
         await asyncio.to_thread(self._close, any(c.state.running for c in self.containers.all()))
 
     def _close(self, containers_live: bool) -> None:
-        if self.network is not None and not containers_live:
-            self.network.remove()
+        if not containers_live:
+            if self.network is not None:
+                self.network.remove()
+            Cgroup.open(self.settings.cgroup_parent).prune()
         self.launcher.close()
         self.worker.close()
         for fd in self._locks:

@@ -65,6 +65,7 @@ class Running:
     async def start_locked(self, container: Container) -> None:
         """`start` for who holds the lock."""
         record = container.record
+        record.stopped_by_user = False
         try:
             launched = await asyncio.to_thread(self._engine.starter.launch, container)
         except Exception as error:
@@ -72,8 +73,6 @@ class Running:
             raise AssertionError("not reached") from error
         self._engine.supervision.began(container, launched)
         self.join(container)
-        record.stopped_by_user = False
-        await container.save()
         self._engine.containers.tell_volumes(container, "mount")
         self._engine.events.emit("container", "start", record.id, container.attributes())
 

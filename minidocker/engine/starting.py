@@ -12,14 +12,14 @@ import re
 import stat
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from minidocker.engine import attaching, etc_files, mounts, spec, validate
+from minidocker.engine import attaching, clock, etc_files, mounts, spec, validate
 from minidocker.engine.config import ThrottleDevice, WeightDevice
-from minidocker.engine.container import Container, MountPoint, Record
+from minidocker.engine.container import VOLATILE_NAME, Container, MountPoint, Record, Volatile
 from minidocker.errors import Conflict, InvalidArgument, NotFound
 from minidocker.linux import capabilities, seccomp_profile
 from minidocker.network.bridge import BridgeNetwork
@@ -38,12 +38,11 @@ Limited = ThrottleDevice | WeightDevice
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """A process that runs: pid 1's pid, the monitor's pidfd (the caller's now), and its place in the network."""
+    """A process that runs: pid 1's pid, the monitor's pidfd (the caller's now), and what else is known of it."""
 
     pid: int
     monitor_fd: int
-    endpoint: Endpoint | None = None
-    ports: list[Published] = field(default_factory=list)
+    volatile: Volatile
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +98,15 @@ class Starter:
                 if endpoint is not None and self.network is not None:
                     self.network.attach(endpoint, created.pid)
                     ports = self.network.publish(endpoint, bindings(record), name=record.name)
+                volatile = Volatile(clock.now(), endpoint, ports)
+                (created.directory / VOLATILE_NAME).write_bytes(codec.encode(volatile))
                 attaching.connect_waiters(lambda: self.runtime.open_attach(record.id), container.attach_waiters)
             except BaseException:
                 self.runtime.abandon(created)
                 raise
             self.runtime.start(created, network_plan(record, endpoint))
             undo.pop_all()
-        return Launched(created.pid, created.monitor_pidfd, endpoint, ports)
+        return Launched(created.pid, created.monitor_pidfd, volatile)
 
     def _allocate(self, record: Record) -> Endpoint | None:
         if self.network is None or not has_bridge_network(record):

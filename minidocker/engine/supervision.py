@@ -16,10 +16,11 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING
 
 from minidocker.engine import clock
-from minidocker.engine.container import CREATED, EXITED, PAUSED, RESTARTING, RUNNING, Container
+from minidocker.engine.container import CREATED, EXITED, PAUSED, RESTARTING, RUNNING, VOLATILE_NAME, Container, Volatile
 from minidocker.engine.starting import Launched
 from minidocker.errors import MinidockerError
 from minidocker.network.endpoint import LiveEndpoint
+from minidocker.oci import codec
 from minidocker.runtime.lifecycle import Adopted
 from minidocker.runtime.records import Exit
 
@@ -47,12 +48,18 @@ class Supervision:
     def began(self, container: Container, launched: Launched) -> None:
         """Write down that the container runs, and watch for its end."""
         state = container.state
-        state.status, state.pid, state.error, state.exit_code = RUNNING, launched.pid, "", 0
-        state.started_at, state.finished_at, state.oom_killed = clock.now(), state.finished_at, False
-        container.record.endpoint, container.record.ports = launched.endpoint, launched.ports
+        state.status, state.pid, state.error, state.exit_code, state.oom_killed = RUNNING, launched.pid, "", 0, False
+        self._remember(container, launched.volatile)
         for point in container.record.mounts:
             point.copy_up = False
         self.watch(container, launched.monitor_fd)
+        if not container.record.host.auto_remove:
+            self.spawn(container.save())  # in the background: adopt() knows as much without it
+
+    @staticmethod
+    def _remember(container: Container, volatile: Volatile) -> None:
+        container.state.started_at = volatile.started_at
+        container.record.endpoint, container.record.ports = volatile.endpoint, volatile.ports
 
     def watch(self, container: Container, monitor_fd: int) -> None:
         """Take over a container's monitor's pidfd and act when the monitor ends."""
@@ -222,12 +229,17 @@ class Supervision:
 
     def _resume(self, container: Container, one: Adopted) -> None:
         state = container.state
-        if not state.running:
-            state.started_at = clock.now() if state.started_at == clock.NEVER else state.started_at
+        self._recall(container)
         frozen = self._engine.runtime.cgroup(container.id).frozen()
         state.status, state.pid = PAUSED if frozen else RUNNING, one.pid
         assert one.monitor_pidfd is not None
         self.watch(container, one.monitor_pidfd)
+
+    def _recall(self, container: Container) -> None:
+        """What the daemon that started it wrote in the exec-root."""
+        path = self._engine.runtime.exec_root / "containers" / container.id / VOLATILE_NAME
+        with contextlib.suppress(OSError, MinidockerError):
+            self._remember(container, codec.decode(path.read_bytes(), Volatile, f"record {path}"))
 
     def _sweep(self, one: Adopted) -> None:
         """A container that no record tells of: the leftover of a remove that a crash cut short."""
@@ -252,6 +264,8 @@ class Supervision:
             return
         was_running = state.status in (RUNNING, PAUSED, RESTARTING)
         if was_running or self._exit_of(container) is not None:
+            self._recall(container)
+            record.endpoint, record.ports = None, []
             async with container.lock:
                 await self._record_exit(container)
                 await asyncio.to_thread(self._engine.runtime.forget, container.id)
