@@ -233,7 +233,9 @@ class LayerStore:
                 raise InvalidArgument(f"more than {LAYER_COUNT_LIMIT} layers cannot be mounted")
             return self._file(staged, chain, parent)
         except OSError as error:
-            raise error if isinstance(error, KernelError) else KernelError("file layer", chain, error.errno or 0)
+            if isinstance(error, KernelError):
+                raise
+            raise KernelError("file layer", chain, error.errno or 0) from error
         finally:
             trees.remove(staged.directory)  # is gone already if all went well
 

@@ -12,9 +12,8 @@ from minidocker.errors import KernelError, MinidockerError
 from minidocker.oci import codec
 from minidocker.oci.digest import Digest
 
-EMPTY = (
-    "empty"  # an empty directory beside the layers: overlayfs wants two lower directories where there is no upper one
-)
+# An empty directory beside the layers: overlayfs wants two lower directories where there is no upper one.
+EMPTY = "empty"
 
 
 class Bind(msgspec.Struct, frozen=True):

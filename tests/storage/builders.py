@@ -18,7 +18,10 @@ def member(name: str, content: bytes = b"", **fields: object) -> Member:
 
 
 def directory(name: str, **fields: object) -> Member:
-    return member(name, type=tarfile.DIRTYPE, **({"mode": 0o755} | fields))
+    info, content = member(name, type=tarfile.DIRTYPE, mode=0o755)
+    for field, value in fields.items():
+        setattr(info, field, value)
+    return info, content
 
 
 def symlink(name: str, target: str) -> Member:

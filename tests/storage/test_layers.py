@@ -19,7 +19,7 @@ from minidocker.errors import InvalidArgument, NotFound, Unavailable, Verificati
 from minidocker.oci.digest import Digest, chain_id
 from minidocker.oci.manifest import OCI_LAYER
 from minidocker.storage import layers as layers_module
-from minidocker.storage import overlay
+from minidocker.storage import overlay, records
 from minidocker.storage.archive import Stores
 from minidocker.storage.layers import Layer, LayerStore
 from minidocker.storage.worker import Stopped, Worker
@@ -102,8 +102,13 @@ def test_concurrent_calls_for_one_layer_share_the_work(
     monkeypatch.setattr(Worker, "unpack", counted)
     layer = make_tar(member("f", os.urandom(1 << 20)))
     found: list[Layer] = []
-    threads = [threading.Thread(target=lambda: found.append(apply(stores, tmp_path, layer))) for _ in range(6)]
-    (tmp_path / f"blob-{Digest.of(layer).short}").write_bytes(gzip.compress(layer, 1))
+    blob = tmp_path / "blob"
+    blob.write_bytes(layer)
+
+    def run() -> None:
+        found.append(stores.layers.apply(blob, None, Digest.of(layer), None))
+
+    threads = [threading.Thread(target=run) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -260,7 +265,7 @@ def test_a_crash_at_any_step_of_the_commit_leaves_all_or_nothing(
         subprocess.run(["cp", "-a", str(stores.layers.directory.parent), str(copy)], check=True)
         raise KeyboardInterrupt
 
-    where = {"rename": (os, "rename"), "sync_directory": (layers_module.records, "sync_directory")}
+    where = {"rename": (os, "rename"), "sync_directory": (records, "sync_directory")}
     owner, name = where.get(step, (layers_module, step))
     layer = make_tar(member("f", b"content"))
     blob = tmp_path / "blob"
