@@ -7,7 +7,9 @@ Rules   - blobs come in parallel, three at a time in the whole engine; each laye
 """
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +19,7 @@ from minidocker.oci.digest import Digest, chain_id
 from minidocker.oci.image_config import ImageConfig
 from minidocker.oci.manifest import Descriptor
 from minidocker.registry.client import in_thread
-from minidocker.registry.progress import Meter, Progress, Report
+from minidocker.registry.progress import Meter, Progress, Report, ignore
 from minidocker.registry.resolve import Resolved
 from minidocker.registry.transfers import Transfers
 
@@ -35,14 +37,9 @@ class Layers(Protocol):
     """What a pull needs of the layer store; layers are that store's own objects."""
 
     def get(self, chain: Digest) -> Any: ...
-    def apply(
-        self,
-        blob: Path,
-        media_type: str,
-        diff_id: Digest,
-        parent: Any,
-        on_progress: Callable[[int], None] | None = None,
-    ) -> Any: ...
+    def stage(self, blob: Path, media_type: str, diff_id: Digest, on_progress: Callable[[int], object]) -> Any: ...
+    def commit(self, staged: Any, parent: Any) -> Any: ...
+    def discard(self, staged: Any) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +101,11 @@ class Puller:
         """
         for layer in plan.layers:
             report(Progress("Pulling fs layer", layer.digest.short))
-        unpacked = [asyncio.get_running_loop().create_future() for _ in plan.layers]
-        tasks = [
-            asyncio.ensure_future(self._layer(plan, number, unpacked, report)) for number in range(len(plan.layers))
-        ]
+        tasks = [asyncio.ensure_future(self._ensure(plan, number, report)) for number in range(len(plan.layers))]
         try:
             await asyncio.gather(*tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            for future in unpacked:
-                future.cancel()
+            await _end(tasks)
         document = plan.resolved.document
         await in_thread(self._blobs.put, plan.config_content)
         await in_thread(self._blobs.put, plan.resolved.manifest.content)
@@ -129,23 +119,34 @@ class Puller:
             plan.layers,
         )
 
-    async def _layer(self, plan: Plan, number: int, unpacked: list["asyncio.Future[Any]"], report: Report) -> None:
-        descriptor, chain = plan.layers[number], plan.chains[number]
-        short = descriptor.digest.short
-        layer = self._layers.get(chain)
-        if layer is not None:
+    async def _ensure(self, plan: Plan, number: int, report: Report) -> Any:
+        """The layer at `number`, made if it is not here."""
+        short, chain = plan.layers[number].digest.short, plan.chains[number]
+        there = self._layers.get(chain)
+        if there is not None:
             report(Progress("Already exists", short))
-        else:
+            return there
+        return await self._transfers.share(
+            f"layer {chain}", lambda shared: self._make(plan, number, shared), _named(report, short)
+        )
+
+    async def _make(self, plan: Plan, number: int, report: Report) -> Any:
+        """Fetch and unpack one layer while those below are made; file it when they are there."""
+        descriptor = plan.layers[number]
+        below = [asyncio.ensure_future(self._ensure(plan, number - 1, ignore))] if number else []
+        try:
             await self._blob(plan, descriptor, report)
-            parent = await unpacked[number - 1] if number else None
-            diff_id = plan.config.diff_ids[number]
-            layer = await self._transfers.share(
-                f"layer {chain}",
-                lambda shared: self._unpack(descriptor, diff_id, parent, shared),
-                _named(report, short),
-            )
-            report(Progress("Pull complete", short))
-        unpacked[number].set_result(layer)
+            staged = await self._stage(descriptor, plan.config.diff_ids[number], report)
+            try:
+                parent = await below[0] if below else None
+                layer = await in_thread(self._layers.commit, staged, parent)
+            except BaseException:
+                self._layers.discard(staged)
+                raise
+            report(Progress("Pull complete", descriptor.digest.short))
+            return layer
+        finally:
+            await _end(below)
 
     async def _blob(self, plan: Plan, descriptor: Descriptor, report: Report) -> None:
         short = descriptor.digest.short
@@ -170,16 +171,32 @@ class Puller:
                 report(Progress("Verifying Checksum", short))
                 await in_thread(ingest.commit)
 
-    async def _unpack(self, descriptor: Descriptor, diff_id: Digest, parent: Any, report: Report) -> Any:
+    async def _stage(self, descriptor: Descriptor, diff_id: Digest, report: Report) -> Any:
         meter = Meter(report, "Extracting", descriptor.digest.short, descriptor.size)
         loop = asyncio.get_running_loop()
+        cancelled = threading.Event()
 
         def moved(done_bytes: int) -> None:
+            if cancelled.is_set():
+                raise InterruptedError("the pull was cancelled")
             loop.call_soon_threadsafe(meter.at, done_bytes)
 
         async with self._transfers.unpacking:
             blob = self._blobs.path(descriptor.digest)
-            return await in_thread(self._layers.apply, blob, descriptor.media_type, diff_id, parent, moved)
+            work = asyncio.ensure_future(in_thread(self._layers.stage, blob, descriptor.media_type, diff_id, moved))
+            try:
+                return await asyncio.shield(work)
+            except asyncio.CancelledError:
+                cancelled.set()
+                with contextlib.suppress(Exception):
+                    self._layers.discard(await work)
+                raise
+
+
+async def _end(tasks: "Sequence[asyncio.Future[Any]]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _named(report: Report, id: str) -> Report:
