@@ -158,9 +158,10 @@ class TokenService:
         der = base64.b64encode(ssl.PEM_cert_to_DER_cert(self.certificates.certificate.read_text())).decode()
         now = int(time.time())
         header = {"typ": "JWT", "alg": "RS256", "x5c": [der]}
-        claims = {"iss": "minidocker-auth", "sub": "student" if known else "", "aud": "minidocker-registry",
-        claims = {"iss": "minidocker-auth", "sub": "student" if known else "", "aud": "minidocker-registry", "nbf": now - 10,
-                  "exp": now + 300, "iat": now, "jti": str(len(self.asked)), "access": access}  # fmt: skip
+        claims = {"iss": "minidocker-auth", "sub": "student" if known else "", "aud": "minidocker-registry"}
+        times = {"nbf": now - 10, "iat": now, "exp": now + 300}
+        parts = (header, claims | times | {"jti": str(len(self.asked)), "access": access})
+        signed = ".".join(_base64url(json.dumps(part).encode()) for part in parts)
         command = ["openssl", "dgst", "-sha256", "-sign", str(self.certificates.key)]
         signature = subprocess.run(command, input=signed.encode(), check=True, capture_output=True).stdout
         return f"{signed}.{_base64url(signature)}"
