@@ -48,6 +48,8 @@ class ContainerJob:
         steps: tuple[Step, ...],
         filter_: Filter | None,
         host: Host,
+        *,
+        keep: tuple[int, ...] = (),
     ) -> None:
         self.directory = Path(request.directory)
         self.streams = request.streams
@@ -56,6 +58,7 @@ class ContainerJob:
         self._steps = steps
         self._filter = filter_
         self._host = host
+        self._keep = keep  # descriptors that pid 1 needs besides its stdio and channel
         self._made = plan.new_namespaces(spec)
         self._cgroup: Cgroup | None = None
 
@@ -83,7 +86,7 @@ class ContainerJob:
 
     def _child(self, channel: Channel, stdio: tuple[int, ...], *, born_in_group: bool) -> None:
         try:
-            process.close_from(3, keep=(channel.fileno(), *stdio))
+            process.close_from(3, keep=(channel.fileno(), *stdio, *self._keep))
             if "user" not in self._made:
                 process.set_dumpable(False)
             inside = Inside(channel, self._host, filter=self._filter, born_in_group=born_in_group)

@@ -141,13 +141,22 @@ def differing(pid: int) -> tuple[str, ...]:
 class ExecJob:
     """One exec for a monitor (see `monitor.Job`)."""
 
-    def __init__(self, request: ExecRequest, spec: runtime_spec.Spec, filter_: Filter | None, host: Host) -> None:
+    def __init__(
+        self,
+        request: ExecRequest,
+        spec: runtime_spec.Spec,
+        filter_: Filter | None,
+        host: Host,
+        *,
+        die_with_monitor: bool = True,
+    ) -> None:
         self.directory = Path(request.directory)
         self.streams = request.streams
         self._request = request
         self._spec = spec
         self._filter = None if request.privileged else filter_
         self._host = host
+        self._die_with_monitor = die_with_monitor
         self._process = merged(spec, request.process)
         self._cgroup = Cgroup.open(request.container.cgroup, host.hierarchies) if request.container.cgroup else None
 
@@ -167,16 +176,20 @@ class ExecJob:
             if namespaces.inode(kind, pid) != namespaces.inode(kind):
                 namespaces.setns(self._pidfd, KINDS[kind])
         steps = exec_plan(
-            self._spec, self._process, self._request.user, self._request.container.cgroup, self._pidfd, kinds
+            self._spec,
+            self._process,
+            self._request.user,
+            self._request.container.cgroup,
+            self._pidfd,
+            kinds,
+            die_with_monitor=self._die_with_monitor,
         )
         child, born_in_group = fork_into(self._cgroup)
         if child == 0:
             self._child(channel, stdio, steps, born_in_group=born_in_group)
         return child
 
-    def _child(
-        self, channel: Channel, stdio: tuple[int, ...], steps: tuple[Step, ...], *, born_in_group: bool
-    ) -> None:
+    def _child(self, channel: Channel, stdio: tuple[int, ...], steps: tuple[Step, ...], *, born_in_group: bool) -> None:
         try:
             process.set_dumpable(False)
             process.close_from(3, keep=(channel.fileno(), self._pidfd, *stdio))

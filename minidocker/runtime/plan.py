@@ -29,14 +29,23 @@ _IPC_SYSCTLS = frozenset(
 )
 
 
-def plan(spec: runtime_spec.Spec, bundle: Path) -> tuple[Step, ...]:
+def plan(
+    spec: runtime_spec.Spec, bundle: Path, *, await_start: Step | None = None, die_with_monitor: bool = True
+) -> tuple[Step, ...]:
     """All steps of pid 1, in order.
 
-    bundle  where config.json is: relative paths in it start here.
+    bundle            where config.json is: relative paths in it start here.
+    await_start       another way to wait for the start than by the channel.
+    die_with_monitor  False: whoever calls us is the monitor, and its end is not ours.
     Raises  InvalidArgument: config.json contradicts itself. Unsupported: it asks for what minidocker has not.
     """
     check(spec)
-    return (*_namespace_steps(spec), *_rootfs_steps(spec, bundle), init.AwaitStart(), *_process_steps(spec))
+    return (
+        *_namespace_steps(spec),
+        *_rootfs_steps(spec, bundle),
+        await_start or init.AwaitStart(),
+        *_process_steps(spec, die_with_monitor=die_with_monitor),
+    )
 
 
 def new_namespaces(spec: runtime_spec.Spec) -> tuple[str, ...]:
@@ -154,7 +163,7 @@ def _dev_steps(spec: runtime_spec.Spec, *, in_user_namespace: bool) -> list[Step
     return steps
 
 
-def _process_steps(spec: runtime_spec.Spec) -> list[Step]:
+def _process_steps(spec: runtime_spec.Spec, *, die_with_monitor: bool) -> list[Step]:
     process, made = process_of(spec), new_namespaces(spec)
     steps: list[Step] = []
     if "network" in made:
@@ -165,7 +174,7 @@ def _process_steps(spec: runtime_spec.Spec) -> list[Step]:
     args = list(process.args)
     if runtime_spec.INIT in spec.annotations:
         args = [INIT_PATH, "--", *args]
-    return steps + command_steps(process, args, spec.annotations)
+    return steps + command_steps(process, args, spec.annotations, die_with_monitor=die_with_monitor)
 
 
 def command_steps(
