@@ -59,7 +59,7 @@ def create_body(session: "Session", options: "Options", image: str, command: lis
             host[key] = options.flag(name)
     for name, key in _HOST_LIST.items():
         if options.given(name):
-            host[key] = options.items(name)
+            host[key] = _capabilities(options.items(name)) if key.startswith("Cap") else options.items(name)
     if host.get("AutoRemove") and options.text("restart", "no") != "no":
         raise CommandFailure("conflicting options: cannot specify both --restart and --rm", 125)
     document: Document = {**config, "HostConfig": host}
@@ -96,6 +96,13 @@ def _config(session: "Session", options: "Options", image: str, command: list[st
     if options.given("stop-timeout"):
         config["StopTimeout"] = options.number("stop-timeout")
     return config
+
+
+def _capabilities(names: list[str]) -> list[str]:
+    words = {name.upper() for name in names}
+    if "ALL" in words:
+        return ["ALL"]
+    return sorted({word if word.startswith("CAP_") else f"CAP_{word}" for word in words})
 
 
 def environment(session: "Session", options: "Options") -> list[str]:

@@ -30,7 +30,7 @@ def add_networks(options: Options, document: Document, host: Document) -> None:
     if options.given("mac-address"):
         endpoint["MacAddress"] = document["MacAddress"] = options.text("mac-address")
     chosen = dict([(name, endpoint), *networks[1:]])
-    if networks or any(chosen.values()):
+    if len(networks) > 1 or any(chosen.values()):
         document["NetworkingConfig"] = {"EndpointsConfig": chosen}
 
 
