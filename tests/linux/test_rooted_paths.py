@@ -11,7 +11,7 @@ import pytest
 
 from minidocker.errors import KernelError
 from minidocker.linux import rooted_paths
-from minidocker.linux.rooted_paths import Resolve, fd_path, mkdirs_in_root, open_in_root, openat2
+from minidocker.linux.rooted_paths import ANYWHERE, Resolve, fd_path, mkdirs_in_root, open_in_root, openat2
 from minidocker.linux.syscall import syscall
 
 
@@ -135,6 +135,26 @@ def test_a_file_in_the_way_is_an_error(root: int) -> None:
         with pytest.raises(KernelError) as caught:
             mkdirs_in_root(root, path)
         assert caught.value.errno == errno.ENOTDIR
+
+
+@pytest.mark.parametrize("target", ["../outside", "/outside"])
+def test_a_directory_exchanged_for_a_link_right_after_it_was_looked_at_is_refused(
+    target: str, root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "root/swap"
+    directory.mkdir()
+
+    def exchange_then_open(dir_fd: int, path: str, flags: int, mode: int = 0, resolve: Resolve = ANYWHERE) -> int:
+        if path == "swap" and flags & os.O_DIRECTORY and not directory.is_symlink():  # seen as a directory by now
+            directory.rmdir()
+            directory.symlink_to(str(tmp_path) + target if target.startswith("/") else target)
+        return openat2(dir_fd, path, flags, mode, resolve)
+
+    monkeypatch.setattr(rooted_paths, "openat2", exchange_then_open)
+    with pytest.raises(KernelError) as caught:
+        mkdirs_in_root(root, "swap/new")
+    assert caught.value.errno in (errno.ELOOP, errno.EXDEV)
+    assert os.listdir(tmp_path / "outside") == []
 
 
 def test_a_directory_that_is_exchanged_for_a_link_all_the_time_never_leads_outside(root: int, tmp_path: Path) -> None:
