@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from minidocker.engine.logs import LogQuery, LogReader
-from minidocker.errors import Conflict, MinidockerError, Unavailable
+from minidocker.errors import Conflict, MinidockerError, NotFound, Unavailable
 
 ANSWER_LIMIT = 4096
 BATCH = 256
@@ -34,7 +34,7 @@ async def _ask(open_socket: Callable[[], socket.socket], request: dict[str, obje
     loop = asyncio.get_running_loop()
     try:
         sock = await asyncio.to_thread(open_socket)
-    except OSError as error:
+    except (OSError, NotFound) as error:
         raise Conflict(f"the process is gone: {error}") from error
     try:
         sock.setblocking(False)
