@@ -1,8 +1,8 @@
 """IPAM: which subnet a network gets, and which address a container.
 
-Source  Docker: default address pools (moby daemon/libnetwork/ipamutils), lowest free address first, MAC from the address.
+Source  Docker's default address pools (moby daemon/libnetwork/ipamutils); lowest free address first; MAC from address.
 Rules   - network address, broadcast address and gateway are never handed out.
-        - nothing is kept on disk: after a restart the addresses of living containers are taken again, the others are free.
+        - nothing is kept on disk: after a restart the addresses of living containers are taken again, others are free.
 """
 
 import threading
@@ -37,7 +37,7 @@ def choose_subnet(used: Iterable[IPv4Network]) -> IPv4Network:
 
 
 def mac_of(address: IPv4Address) -> str:
-    """Docker's MAC for an address: 02:42 and its four bytes, so a neighbour's ARP entry stays true when it is reused."""
+    """Docker's MAC for an address: 02:42 and its four bytes, so neighbours' ARP entries stay true when it is reused."""
     return "02:42:" + address.packed.hex(":")
 
 

@@ -3,8 +3,8 @@
 Source  Docker's bridge driver (moby daemon/libnetwork/drivers/bridge), what it does seen from outside.
 Rules   - synchronous and callable from any thread; the hot path (attach, publish, release) starts no program.
         - an endpoint goes allocate, publish, attach, release. A failed start releases; release may come twice.
-        - a pair dies with its network namespace. release unplugs it at once (the address is free from then on), and what
-          is still there a second later is deleted at the next allocate or `settle`.
+        - a pair dies with its network namespace. release unplugs it at once (the address is free from then on), and
+          what is still there a second later is deleted at the next allocate or `settle`.
         - memory is truth while the daemon lives; the next daemon is told what lives (`adopt`) and sweeps the rest.
 """
 
@@ -95,7 +95,12 @@ class BridgeNetwork:
         return self._ensured()[1].gateway
 
     def allocate(
-        self, container_id: str, requested: IPv4Address | None = None, mac: str | None = None, *, interface: str = "eth0"
+        self,
+        container_id: str,
+        requested: IPv4Address | None = None,
+        mac: str | None = None,
+        *,
+        interface: str = "eth0",
     ) -> Endpoint:
         """A new endpoint with an address of its own. Raises: see `AddressPool.take`; InvalidArgument: a bad MAC."""
         _, pool = self._ensured()
@@ -181,11 +186,12 @@ class BridgeNetwork:
         if link is None:
             return {}
         counters = ("bytes", "packets", "errors", "dropped")
-        received = {f"rx_{what}": getattr(link, f"tx_{what}") for what in counters}  # the other end's sent is this end's got
+        # what this end sent, the container's end received
+        received = {f"rx_{what}": getattr(link, f"tx_{what}") for what in counters}
         return received | {f"tx_{what}": getattr(link, f"rx_{what}") for what in counters}
 
     def adopt(self, live: Iterable[LiveEndpoint]) -> None:
-        """After a daemon's restart, ensured: these endpoints live on; interfaces of nobody go. `firewall.rewrite` follows."""
+        """After a daemon's restart: these endpoints live on, interfaces of nobody go. Then comes `firewall.rewrite`."""
         bridge, pool = self._ensured()
         wanted = set()
         for one in live:
@@ -220,7 +226,7 @@ class BridgeNetwork:
         self._delete_lingering(0)
 
     def remove(self) -> None:
-        """Remove everything of this network: published ports, rules, bridge (another's bridge stays, its setting reset)."""
+        """Remove all of this network: published ports, rules, bridge (another's bridge stays, its setting is reset)."""
         for endpoint_id in list(self._published):
             self.firewall.unpublish(self._published.pop(endpoint_id))
             self.ports.release(endpoint_id)

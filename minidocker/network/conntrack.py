@@ -1,8 +1,8 @@
 """Forget UDP flows that still lead to where a published port led before.
 
 Source  include/uapi/linux/netfilter/nfnetlink_conntrack.h; conntrack(8).
-Rules   - UDP has no end of a connection: a client that keeps sending keeps the flow's old translation alive, so it would never
-          see the container's new address, and its datagrams would go to whoever has the old one.
+Rules   - UDP has no end of a connection: a client that keeps sending keeps the flow's old translation alive, so it
+          would never see the container's new address, and its datagrams would go to whoever has the old one.
 """
 
 import errno

@@ -1,8 +1,8 @@
 """The firewall of one daemon: its table holds what it should, whoever else works on the host's rules.
 
 Source  nft(8); DESIGN of the tables: rules.py and openings.py.
-Rules   - the wanted state is in memory; a change is one transaction, and if that is refused (somebody flushed the ruleset)
-          the table is written anew from the wanted state.
+Rules   - the wanted state is in memory; a change is one transaction, and if that is refused (somebody flushed the
+          ruleset) the table is written anew from the wanted state.
         - callable from any thread.
 """
 
@@ -126,7 +126,7 @@ class Firewall:
         try:
             self._run(commands)
         except NftablesError as error:
-            log.warning("a change was refused, the table is written anew", extra={"table": self.name, "reason": str(error)})
+            log.warning("a change was refused: table written anew", extra={"table": self.name, "reason": str(error)})
             self._run(rules.remove_table(self.name) + self._everything())
 
     def _everything(self) -> str:

@@ -21,7 +21,7 @@ _SYSCTL = Path("/proc/sys/net/ipv4")
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What one daemon calls its things on the host: the default bridge, and the nftables table, which is also the mark."""
+    """What one daemon calls its things on the host: the default bridge; the nftables table, which is also the mark."""
 
     bridge: str
     table: str
@@ -30,7 +30,7 @@ class Names:
 def names(exec_root: Path, bridge: str | None = None) -> Names:
     """The names of the daemon with this exec-root: pure, so a daemon finds its things again after a crash.
 
-    bridge  from --bridge; None: `minidocker0`, or with another exec-root than the default `minidock-` and 6 hex of a hash of it
+    bridge  from --bridge; None: `minidocker0`, or with an exec-root of its own `minidock-` and 6 hex of a hash of it
     """
     if bridge is None:
         own = hashlib.sha256(os.fsencode(os.path.abspath(exec_root))).hexdigest()[:6]
@@ -39,7 +39,7 @@ def names(exec_root: Path, bridge: str | None = None) -> Names:
 
 
 def sysctl(name: str, value: str) -> None:
-    """Write a setting below /proc/sys/net/ipv4 unless it has that value. Raises KernelError (EROFS in some sandboxes)."""
+    """Write a setting below /proc/sys/net/ipv4 unless it has that value. Raises KernelError (EROFS in a sandbox)."""
     path = _SYSCTL / name
     try:
         if path.read_text().strip() != value:
@@ -67,18 +67,19 @@ def ensure_bridge(name: str, wanted: IPv4Interface | None, mtu: int, mark: str) 
     """Find or make the bridge, up, with an address.
 
     wanted  its address and prefix; None: what it has, else the first address of a free default subnet
-    Raises  Conflict: another kind of interface has the name, or the bridge has another address; Unavailable: no free subnet.
+    Raises  Conflict: another kind of interface has the name, or the bridge has another address.
+            Unavailable: no free subnet.
     """
     link = netlink.link(name)
     if link is None:
         return _create(name, wanted, mtu, mark)
     if link.kind != "bridge":
-        raise Conflict(f"interface {name} exists and is no bridge ({link.kind or 'a device'}); choose another name with --bridge")
+        raise Conflict(f"interface {name} is no bridge but a {link.kind or 'device'}; choose another with --bridge")
     ours = link.alias == mark
     present = [IPv4Interface(address) for index, address in netlink.addresses() if index == link.index]
     if wanted is not None and present and wanted not in present:
         if not ours or any(port.master == link.index for port in netlink.links()):
-            raise Conflict(f"bridge {name} has the address {present[0]}, not {wanted}; remove the bridge or change --bip")
+            raise Conflict(f"bridge {name} has the address {present[0]}, not {wanted}; remove it or change --bip")
         netlink.delete_link(name)
         return _create(name, wanted, mtu, mark)
     address = wanted or (present[0] if present else _free_address())

@@ -1,8 +1,9 @@
 """Accept rules of ours in other tables whose FORWARD drops: put in with a mark, taken out at the end.
 
-Source  nft(8), iptables-nft(8), iptables-legacy(8); netfilter hooks: an accept is final in its own chain only, a drop everywhere.
-Rules   - a rule of ours accepts what one of our bridges sends or gets; who may talk to whom is decided by drops in our own table.
-        - it is known by its comment, the mark, and only rules with our mark are ever removed; others' rules stay as they are.
+Source  nft(8), iptables-nft(8), iptables-legacy(8). An accept is final in its own chain only, a drop everywhere.
+Rules   - a rule of ours accepts what a bridge of ours sends or gets; who may talk to whom is decided by drops in our
+          own table.
+        - it is known by its comment, the mark, and only rules with our mark are ever removed; others' stay as they are.
         - tables of other minidocker daemons are left out: they drop what goes to their own bridges only.
 """
 
@@ -22,7 +23,7 @@ _LEGACY = "iptables-legacy"
 
 
 def dropping_chains(ruleset: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
-    """(family, table, chain) of the base chains at the forward hook that may drop: by policy, or by a rule of their table.
+    """(family, table, chain) of the base chains at the forward hook that may drop: by policy or a rule of their table.
 
     ruleset  as `Nftables.list("ruleset")` gives it
     """

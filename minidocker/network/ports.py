@@ -9,7 +9,7 @@ Rules   - a published port is held by a bound socket that does not listen: a sec
 import errno
 import socket
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
@@ -159,7 +159,7 @@ def hold(protocol: str, address: str, port: int) -> socket.socket:
         except OSError as error:
             if error.errno != errno.EADDRINUSE or protocol != "tcp":
                 raise
-            # Only connections in TIME_WAIT may be in the way; a listening socket with SO_REUSEADDR tells, and then holds it.
+            # Only TIME_WAIT may be in the way: a listening socket with SO_REUSEADDR tells, and then holds the port.
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             held.bind((address, port))
             held.listen(1)
@@ -170,12 +170,3 @@ def hold(protocol: str, address: str, port: int) -> socket.socket:
         reason = (error.strerror or "").lower()
         raise PortUnavailable(f"listen {protocol}4 {address}:{port}: bind: {reason}") from None
     return held
-
-
-def bindings_of(port_bindings: Mapping[str, Sequence[Mapping[str, str]] | None]) -> list[PortBinding]:
-    """The API's HostConfig.PortBindings as wishes, in their order; an empty list of one port means one wish for any port."""
-    return [
-        parse_binding(port, entry.get("HostIp") or "", entry.get("HostPort") or "")
-        for port, entries in port_bindings.items()
-        for entry in (entries or [{}])
-    ]

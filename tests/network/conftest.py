@@ -1,17 +1,17 @@
 """A stage for network tests: the test itself plays the host, in a network namespace of its own.
 
-A test with the fixture `stage` runs in a forked process with a fresh network namespace, so neither the machine's rules nor its
-links are ever touched, and everything is gone when the process ends. Containers and neighbours are processes with network
-namespaces of their own.
+A test with the fixture `stage` runs in a forked process with a fresh network namespace, so neither the machine's rules
+nor its links are ever touched, and everything is gone when the process ends. Containers and neighbours are processes
+with network namespaces of their own.
 """
 
 import contextlib
 import ctypes
 import os
 import pickle
+import select
 import signal
 import socket
-import subprocess
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -38,9 +38,12 @@ def _check(result: int) -> None:
 
 def _fork() -> int:
     """fork; the child dies with its parent (a test that is killed leaves nobody)."""
+    parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         _libc.prctl(1, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
     return pid
 
 
@@ -147,15 +150,16 @@ def _serve(name: str, port: int, ready: int) -> None:
     tcp = socket.create_server(("0.0.0.0", port))
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     udp.bind(("0.0.0.0", port))
-    if _fork() == 0:
-        while True:
-            _, peer = udp.recvfrom(100)
-            udp.sendto(f"{name} saw {peer[0]}".encode(), peer)
     os.write(ready, b"x")
     while True:
-        connection, peer = tcp.accept()
-        with connection:
-            connection.sendall(f"{name} saw {peer[0]}".encode())
+        for server in select.select([tcp, udp], [], [])[0]:
+            if server is udp:
+                _, peer = udp.recvfrom(100)
+                udp.sendto(f"{name} saw {peer[0]}".encode(), peer)
+                continue
+            connection, peer = tcp.accept()
+            with connection:
+                connection.sendall(f"{name} saw {peer[0]}".encode())
 
 
 def ask(protocol: str, address: str, port: int, *, local_port: int = 0) -> str:
@@ -238,8 +242,3 @@ class Stage:
 def stage() -> Iterator[Stage]:
     with tempfile.TemporaryDirectory(prefix="minidocker-network-") as root:
         yield Stage(Path(root))
-
-
-def program(*words: str) -> str:
-    """Run a program of the system and return its output."""
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout

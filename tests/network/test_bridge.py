@@ -1,7 +1,9 @@
 """The publish table: who reaches what, over which address, by which protocol."""
 
 import shutil
+import socket
 import subprocess
+import sys
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,8 @@ HOST = "203.0.113.1"
 PROTOCOLS = ("tcp", "udp")
 EVERYWHERE = [PortBinding(80, protocol, "0.0.0.0", (8080, 8080)) for protocol in PROTOCOLS]
 LOOPBACK = [PortBinding(80, protocol, "127.0.0.1", (8080, 8080)) for protocol in PROTOCOLS]
+# A machine that lets addresses of 127.0.0.0/8 out on the wire.
+LOOSE = "for f in /proc/sys/net/ipv4/conf/*/route_localnet; do echo 1 > $f; done"
 
 
 def run(*words: str) -> str:
@@ -31,8 +35,6 @@ def run(*words: str) -> str:
 
 def ask_here(stage: Stage, protocol: str, address: str, port: int) -> str:
     """From the host, in a child so that the same code serves."""
-    import sys
-
     return sys.modules[type(stage).__module__].ask(protocol, address, port)  # type: ignore[no-any-return]
 
 
@@ -51,7 +53,8 @@ def drop_forwarding(how: str) -> None:
     elif how == "old iptables":
         run("iptables-legacy", "-P", "FORWARD", "DROP")
     elif how == "nftables":
-        run("nft", "add table inet fence; add chain inet fence gate { type filter hook forward priority 10; policy drop; }")
+        gate = "{ type filter hook forward priority 10; policy drop; }"
+        run("nft", f"add table inet fence; add chain inet fence gate {gate}")
 
 
 DROPPERS = ("nobody", "iptables", "iptables rule", "old iptables", "nftables")
@@ -79,7 +82,7 @@ def test_a_publish_is_seen_from_everywhere(stage: Stage, bridged: bool, dropper:
             ("itself", protocol): web.ask(protocol, HOST, 8080),
             ("neighbour", protocol): neighbour.ask(protocol, HOST, 8080),
         }
-    assert {key: answer.split()[0] for key, answer in answers.items()} == {key: "web" for key in answers}
+    assert {key: answer.split()[0] for key, answer in answers.items()} == dict.fromkeys(answers, "web")
     assert answers["neighbour", "tcp"] == "web saw 203.0.113.2"  # the true source, as in Docker
 
 
@@ -90,8 +93,7 @@ def test_a_publish_on_127_0_0_1_is_for_this_host_alone(stage: Stage, bridged: bo
     network = stage.network()
     web = stage.container(network, "web", LOOPBACK)
     other = stage.container(network, "other")
-    lure = "for f in /proc/sys/net/ipv4/conf/*/route_localnet; do echo 1 > $f; done; ip route add 127.0.0.1 via 203.0.113.1"
-    neighbour.run(lambda: run("sh", "-c", lure))
+    neighbour.run(lambda: run("sh", "-c", f"{LOOSE}; ip route add 127.0.0.1 via {HOST}"))
     for protocol in PROTOCOLS:
         assert ask_here(stage, protocol, "127.0.0.1", 8080) == "web saw 172.17.0.1"
         for machine in (neighbour, other, web):
@@ -115,10 +117,7 @@ def test_a_service_on_the_hosts_loopback_is_closed_to_neighbours_and_containers(
     local.serve(9000)
     assert ask_here(stage, "tcp", "127.0.0.1", 9000) == "local saw 127.0.0.1"
     # Only its loopback down does a machine send 127.0.0.1 out of its interface.
-    lure = (
-        "for f in /proc/sys/net/ipv4/conf/*/route_localnet; do echo 1 > $f; done;"
-        "ip link set lo down; ip route add 127.0.0.1 via {}"
-    )
+    lure = LOOSE + "; ip link set lo down; ip route add 127.0.0.1 via {}"
     for machine, gateway in ((neighbour, HOST), (web, "172.17.0.1")):
         machine.run(lambda gateway=gateway: run("sh", "-c", lure.format(gateway)))  # type: ignore[misc]
         assert {machine.ask(protocol, "127.0.0.1", 9000) for protocol in PROTOCOLS} == {"silent"}
@@ -277,8 +276,31 @@ def test_counters_are_those_of_the_container(stage: Stage) -> None:
     network = stage.network()
     web = stage.container(network)
     assert web.endpoint is not None
-    web.ask("udp", "172.17.0.1", 9)
-    inside = web.run(lambda: netlink.link("eth0"))
-    counted = network.statistics(web.endpoint)
-    assert inside is not None and inside.tx_bytes > 0
-    assert (counted["tx_bytes"], counted["rx_packets"]) == (inside.tx_bytes, inside.rx_packets)
+    before = network.statistics(web.endpoint)
+    web.run(lambda: send_datagram("172.17.0.1", 9, b"x" * 1000))
+    after = network.statistics(web.endpoint)
+    assert after["tx_bytes"] - before["tx_bytes"] >= 1000
+    assert after["rx_bytes"] - before["rx_bytes"] < 1000
+    network.release(web.endpoint)
+    network.settle()
+    assert network.statistics(web.endpoint) == {}
+
+
+def test_a_container_cannot_pretend_to_be_the_hosts_loopback(stage: Stage) -> None:
+    network = stage.network()
+    web = stage.container(network, "web", LOOPBACK)  # route_localnet is on for the bridge
+    trusting = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    trusting.bind(("0.0.0.0", 9100))
+    trusting.settimeout(0.6)
+    web.run(lambda: run("sh", "-c", LOOSE))
+    web.run(lambda: send_datagram("172.17.0.1", 9100, b"honest"))
+    assert trusting.recvfrom(100)[0] == b"honest"
+    web.run(lambda: send_datagram("172.17.0.1", 9100, b"spoofed", source="127.0.0.1"))
+    with pytest.raises(TimeoutError):
+        trusting.recvfrom(100)
+
+
+def send_datagram(address: str, port: int, content: bytes, *, source: str = "") -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.bind((source, 0))
+        client.sendto(content, (address, port))
