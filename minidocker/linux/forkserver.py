@@ -79,8 +79,8 @@ class ForkServer:
         python_path  where it may import from, besides the standard library and the place of this package.
         Raises       KernelError: no memory, no processes left, no sealed memfd.
         """
-        with ExitStack() as undo:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs, ExitStack() as undo:
             undo.callback(ours.close)
             last_words = os.memfd_create(f"{name}-stderr", os.MFD_CLOEXEC)
             undo.callback(os.close, last_words)
@@ -104,7 +104,6 @@ class ForkServer:
                 raise KernelError("execve", name, error.errno or 0, "cannot start the sealed interpreter") from error
             finally:
                 os.close(interpreter)
-                theirs.close()
             made = cls(name, server, ours, last_words)
             undo.pop_all()
             return made
@@ -113,22 +112,23 @@ class ForkServer:
         """Have the server fork a child that runs `request`, with copies of `fds` and no other descriptor but 0 to 2.
 
         request  any bytes; above 64 KiB they travel in a memfd.
-        Raises   ForkServerDied; KernelError: the server could not fork (EAGAIN a limit of processes);
+        Raises   ForkServerDied: call `close` and spawn another;
+                 KernelError: the request could not be sent, or the server could not fork (EAGAIN a limit of processes);
                  InvalidArgument: the server's `prepare` refused the request, which the text explains.
         """
         if len(fds) > _MAX_FDS:
             raise InvalidArgument(f"{len(fds)} descriptors for one child of {self.name}, {_MAX_FDS} is the limit")
-        with ExitStack() as undo:
-            packet, passed = _INLINE + request, list(fds)
-            if len(packet) > _INLINE_LIMIT:
-                memfd = os.memfd_create("request", os.MFD_CLOEXEC)
-                undo.callback(os.close, memfd)
-                with open(memfd, "wb", closefd=False) as file:
-                    file.write(request)
-                packet, passed = _IN_MEMFD, [memfd, *fds]
-            with self._lock:
-                answer, received = self._exchange(packet, passed)
-        return self._read_answer(answer, received)
+        packet = _INLINE + request
+        if len(packet) <= _INLINE_LIMIT:
+            return self._exchange(packet, fds)
+        try:
+            memfd = os.memfd_create("request", os.MFD_CLOEXEC)
+        except OSError as error:
+            raise KernelError("memfd_create", "request", error.errno or 0) from error
+        with open(memfd, "wb") as file:
+            file.write(request)
+            file.flush()
+            return self._exchange(_IN_MEMFD, [memfd, *fds])
 
     def __enter__(self) -> "ForkServer":
         return self
@@ -151,21 +151,26 @@ class ForkServer:
         os.close(self.pidfd)
         os.close(self._last_words)
 
-    def _exchange(self, packet: bytes, fds: list[int]) -> tuple[bytes, list[int]]:
-        if self._closed:
-            raise ForkServerDied(f"{self.name} has been closed")
-        try:
-            socket.send_fds(self._socket, [packet], fds)
-            answer, received, _, _ = socket.recv_fds(self._socket, _ANSWER_LIMIT, 1, socket.MSG_CMSG_CLOEXEC)
-        except (BrokenPipeError, ConnectionResetError) as error:
-            raise self._died() from error
-        except BaseException:
-            # Interrupted between question and answer: the next answer would be the wrong one. End the server instead.
-            self._socket.shutdown(socket.SHUT_RDWR)
-            raise
-        if not answer:
-            raise self._died()
-        return answer, received
+    def _exchange(self, packet: bytes, fds: Sequence[int]) -> ForkedProcess:
+        with self._lock:
+            if self._closed:
+                raise ForkServerDied(f"{self.name} has been closed")
+            sent = False
+            try:
+                socket.send_fds(self._socket, [packet], fds)
+                sent = True
+                answer, received, _, _ = socket.recv_fds(self._socket, _ANSWER_LIMIT, 1, socket.MSG_CMSG_CLOEXEC)
+            except (BrokenPipeError, ConnectionResetError) as error:
+                raise self._died() from error
+            except BaseException as error:
+                if isinstance(error, OSError) and not sent:  # a bad descriptor, a limit: the server has seen nothing
+                    raise KernelError("sendmsg", self.name, error.errno or 0) from error
+                # A signal's exception came between question and answer: the next answer would be the wrong one.
+                self._socket.shutdown(socket.SHUT_RDWR)
+                raise
+            if not answer:
+                raise self._died()
+        return self._read_answer(answer, received)
 
     def _read_answer(self, answer: bytes, received: list[int]) -> ForkedProcess:
         (number,) = _ANSWER.unpack_from(answer)

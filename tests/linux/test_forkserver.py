@@ -344,6 +344,18 @@ def test_a_request_whose_descriptors_do_not_fit_is_not_run_with_half_of_them(ser
     assert _answer(server, b"few")[1]["request"] == "few"
 
 
+def test_a_descriptor_that_is_not_open_is_an_error_of_this_request_only(servers: Servers) -> None:
+    server = servers.spawn("reports")
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.close(writer)
+    for request in (b"small", b"x" * 100_000):
+        with pytest.raises(KernelError) as caught:
+            server.fork(request, [writer])
+        assert caught.value.errno == errno.EBADF
+    assert _answer(server, b"still there")[1]["request"] == "still there"
+
+
 def test_more_descriptors_than_a_packet_takes_are_refused(servers: Servers) -> None:
     server = servers.spawn("acts")
     with pytest.raises(InvalidArgument, match="251 descriptors"):
