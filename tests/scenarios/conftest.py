@@ -1,4 +1,4 @@
-"""A daemon of its own for these tests: own roots, socket, bridge; an image from Debian's busybox; nothing left at the end."""
+"""A daemon of its own for these tests: own roots and socket, an image from busybox-static, nothing left at the end."""
 
 import io
 import json

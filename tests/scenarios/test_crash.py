@@ -103,7 +103,13 @@ def test_tcp_without_tls_is_refused(own_daemon: Daemon) -> None:
     for address, flag in (("tcp://0.0.0.0:0", "--tlsverify=false"), ("tcp://127.0.0.1:0", "--tlsverify=")):
         command = [word for word in own_daemon.command() if word != "-H" and not word.startswith("unix:")]
         flags = ["-H", address] + ([flag] if flag.endswith("false") else [])
-        done = subprocess.run([*command, "--pidfile", f"{own_daemon.root}/t.pid", *flags], capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(
+            [*command, "--pidfile", f"{own_daemon.root}/t.pid", *flags],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
         assert done.returncode == 1
         assert "without TLS" in done.stderr
 

@@ -31,7 +31,9 @@ class Wire:
         return head.decode()
 
     def body(self, head: str) -> bytes:
-        length = next(int(line.split(":")[1]) for line in head.splitlines() if line.lower().startswith("content-length"))
+        length = next(
+            int(line.split(":")[1]) for line in head.splitlines() if line.lower().startswith("content-length")
+        )
         while len(self.buffer) < length:
             self.buffer += self.sock.recv(4096)
         body, self.buffer = self.buffer[:length], self.buffer[length:]
@@ -110,7 +112,9 @@ def test_the_content_type_tells_frames_from_1_42(wire: Wire, cat: str) -> None:
 
 
 def test_an_ordinary_error_keeps_the_connection_usable(wire: Wire, daemon: Daemon) -> None:
-    wire.send(post("/v1.41/containers/nope/attach?stream=1", upgrade=True) + b"GET /_ping HTTP/1.1\r\nHost: docker\r\n\r\n")
+    wire.send(
+        post("/v1.41/containers/nope/attach?stream=1", upgrade=True) + b"GET /_ping HTTP/1.1\r\nHost: docker\r\n\r\n"
+    )
     head = wire.head()
     assert head.startswith("HTTP/1.1 404")
     assert json.loads(wire.body(head)) == {"message": "No such container: nope"}
@@ -174,7 +178,8 @@ def test_a_body_of_another_content_type_is_refused(wire: Wire) -> None:
 def test_chunked_request_bodies_are_read(wire: Wire) -> None:
     body = b'{"Image":"busybox","Cmd":["true"]}'
     chunks = b"".join(f"{len(part):x}\r\n".encode() + part + b"\r\n" for part in (body[:5], body[5:])) + b"0\r\n\r\n"
-    head = b"POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\n"
+    head += b"Transfer-Encoding: chunked\r\n\r\n"
     wire.send(head + chunks[:20])
     wire.send(chunks[20:])
     assert wire.head().startswith("HTTP/1.1 201")

@@ -50,7 +50,9 @@ def test_what_cannot_run_gives_dockers_status_and_words(
 
 def test_a_terminal_is_a_terminal_of_the_asked_size(daemon: Daemon) -> None:
     script = f"stty rows 33 cols 77; docker -H {daemon.url} run --rm -it busybox sh -c 'sleep 0.5; tty; stty size'"
-    done = subprocess.run(["script", "-qec", script, "/dev/null"], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(
+        ["script", "-qec", script, "/dev/null"], capture_output=True, text=True, timeout=30, check=True
+    )
     assert "/dev/pts/0" in done.stdout
     assert "33 77" in done.stdout
 
@@ -126,7 +128,9 @@ def test_stop_sends_the_stop_signal_first(client: docker.DockerClient) -> None:
 
 
 def test_limits_and_identity_are_seen_inside(client: docker.DockerClient) -> None:
-    script = "ulimit -n; id -u; id -g; pwd; hostname; echo $MINE $FROM_IMAGE; cat /proc/sys/net/ipv4/ip_default_ttl; id -G"
+    script = (
+        "ulimit -n; id -u; id -g; pwd; hostname; echo $MINE $FROM_IMAGE; cat /proc/sys/net/ipv4/ip_default_ttl; id -G"
+    )
     out = client.containers.run(
         "busybox", ["sh", "-c", script], remove=True, user="student", working_dir="/made/here", hostname="inside",
         environment={"MINE": "1"}, sysctls={"net.ipv4.ip_default_ttl": "33"}, group_add=["wheel", "77"],
@@ -147,7 +151,10 @@ def test_out_of_memory_is_reported(client: docker.DockerClient) -> None:
 
 
 def test_named_volume_is_filled_from_the_image_once_and_kept(daemon: Daemon) -> None:
-    assert daemon.cli("run", "--rm", "-v", "keep:/var/data", "busybox", "cat", "/var/data/seed").stdout == "from the image\n"
+    assert (
+        daemon.cli("run", "--rm", "-v", "keep:/var/data", "busybox", "cat", "/var/data/seed").stdout
+        == "from the image\n"
+    )
     daemon.cli("run", "--rm", "-v", "keep:/var/data", "busybox", "sh", "-c", "echo mine > /var/data/seed")
     assert daemon.cli("run", "--rm", "-v", "keep:/var/data", "busybox", "cat", "/var/data/seed").stdout == "mine\n"
     assert daemon.cli("run", "--rm", "-v", "keep:/v:ro", "busybox", "touch", "/v/x").returncode == 1
@@ -201,7 +208,9 @@ def test_every_unknown_field_that_asks_for_something_is_refused(client: docker.D
 
 def test_exec_runs_with_its_own_user_directory_and_environment(client: docker.DockerClient) -> None:
     container = client.containers.run("busybox", "sleep 100", detach=True)
-    code, out = container.exec_run(["sh", "-c", "id -u; pwd; echo $X; exit 9"], user="student", workdir="/tmp", environment=["X=7"])
+    code, out = container.exec_run(
+        ["sh", "-c", "id -u; pwd; echo $X; exit 9"], user="student", workdir="/tmp", environment=["X=7"]
+    )
     assert (code, out) == (9, b"1000\n/tmp\n7\n")
     code, streams = container.exec_run(["sh", "-c", "echo a; echo b >&2"], demux=True)
     assert streams == (b"a\n", b"b\n")

@@ -1,0 +1,138 @@
+"""Create requests: what is read, what is refused and how it is said."""
+
+import pytest
+
+from minidocker.engine import config, validate
+from minidocker.errors import InvalidArgument
+from minidocker.oci.image_config import ExecutionConfig
+
+
+def test_null_fields_mean_not_given() -> None:
+    request = config.read_create({"Image": "x", "Env": None, "HostConfig": {"Binds": None, "Memory": 5}})
+    assert request.config.env is None
+    assert request.host.memory == 5
+
+
+def test_a_command_may_be_one_string() -> None:
+    assert config.read_create({"Cmd": "echo hi"}).config.cmd == ["echo hi"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"New": {}}, {"New": 0}, {"HostConfig": {"New": [None, ""]}}, {"HostConfig": {"ConsoleSize": [0, 0]}}],
+)
+def test_unknown_fields_that_ask_for_nothing_pass(body: dict[str, object]) -> None:
+    config.read_create(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ({"New": 1}, "New"),
+        ({"HostConfig": {"Links": ["a:b"]}}, "legacy links"),
+        ({"HostConfig": {"KernelMemory": 5}}, "removed from Linux"),
+        ({"HostConfig": {"CpuCount": 1}}, "Windows"),
+        ({"NetworkingConfig": {"EndpointsConfig": {"n": {"DriverOpts": {"a": "b"}}}}}, "DriverOpts"),
+        ({"HostConfig": {"Memory": "5"}}, "Memory"),
+        ({"HostConfig": []}, "must be an object"),
+    ],
+)
+def test_what_is_not_supported_is_refused_by_name(body: dict[str, object], word: str) -> None:
+    with pytest.raises(InvalidArgument, match=word):
+        config.read_create(body)
+
+
+def test_swappiness_of_minus_one_means_the_default() -> None:
+    assert config.read_create({"HostConfig": {"MemorySwappiness": -1}}).host.memory_swappiness is None
+
+
+IMAGE = ExecutionConfig(
+    env=["A=image", "B=image"], cmd=["from", "image"], entrypoint=["/entry"], working_dir="/w", labels={"l": "image"},
+    volumes={"/v": {}}, exposed_ports={"80/tcp": {}}, user="u", stop_signal="SIGINT",
+)  # fmt: skip
+
+
+def test_the_image_fills_what_is_left_open() -> None:
+    merged = validate.merge_image(config.ContainerConfig(env=["A=mine"], labels={"m": "1"}), IMAGE)
+    assert merged.env == ["A=mine", "B=image"]
+    assert (merged.entrypoint, merged.cmd) == (["/entry"], ["from", "image"])
+    assert (merged.working_dir, merged.user, merged.stop_signal) == ("/w", "u", "SIGINT")
+    assert merged.labels == {"l": "image", "m": "1"}
+    assert merged.volumes == {"/v": {}} and merged.exposed_ports == {"80/tcp": {}}
+
+
+def test_an_entrypoint_of_ones_own_drops_the_images_command() -> None:
+    merged = validate.merge_image(config.ContainerConfig(entrypoint=["/mine"]), IMAGE)
+    assert (merged.entrypoint, merged.cmd) == (["/mine"], None)
+
+
+def test_an_empty_entrypoint_resets_the_images() -> None:
+    merged = validate.merge_image(config.ContainerConfig(entrypoint=[""], cmd=["x"]), IMAGE)
+    assert (merged.entrypoint, merged.cmd) == (None, ["x"])
+
+
+def test_no_command_at_all_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="No command specified"):
+        validate.merge_image(config.ContainerConfig(), ExecutionConfig())
+
+
+@pytest.mark.parametrize(
+    ("host", "word"),
+    [
+        ({"Memory": 1 << 20}, "Minimum memory limit allowed is 6MB"),
+        ({"Memory": -5}, "Minimum memory limit"),
+        ({"Memory": 10 << 20, "MemorySwap": 8 << 20}, "larger than memory limit"),
+        ({"MemorySwap": 8 << 20}, "set the Memory limit"),
+        ({"MemorySwappiness": 101}, "0-100"),
+        ({"NanoCpus": 1, "CpuQuota": 5000}, "Conflicting options"),
+        ({"CpuPeriod": 10}, "cfs period"),
+        ({"CpusetCpus": "a"}, "cpuset"),
+        ({"PidsLimit": -2}, "PidsLimit"),
+        ({"IpcMode": "strange"}, "invalid IPC mode"),
+        ({"PidMode": "container:"}, "invalid PID mode"),
+        ({"NetworkMode": "container:x", "PortBindings": {"80/tcp": [{}]}}, "port publishing"),
+        ({"Sysctls": {"net.ipv4.ip_forward": "1"}, "NetworkMode": "host"}, "not allowed"),
+        ({"Sysctls": {"kernel.shmmax": "1"}, "IpcMode": "host"}, "not allowed"),
+        ({"SecurityOpt": ["seccomp={"]}, "seccomp profile"),
+        ({"SecurityOpt": ["apparmor=mine"]}, "AppArmor"),
+        ({"CapAdd": ["FOO"]}, "invalid CapAdd"),
+        ({"LogConfig": {"Type": "syslog"}}, "no log driver named"),
+        ({"LogConfig": {"Type": "json-file", "Config": {"max-file": "2"}}}, "max-size"),
+        ({"LogConfig": {"Type": "json-file", "Config": {"colour": "2"}}}, "unknown log opt"),
+        ({"RestartPolicy": {"Name": "sometimes"}}, "restart policy"),
+        ({"RestartPolicy": {"Name": "always"}, "AutoRemove": True}, "AutoRemove"),
+        ({"Ulimits": [{"Name": "nofile", "Soft": 9, "Hard": 5}]}, "less than or equal"),
+        ({"Ulimits": [{"Name": "wishes", "Soft": 1, "Hard": 1}]}, "invalid ulimit"),
+        ({"Dns": ["here"]}, "DNS"),
+        ({"ExtraHosts": ["nocolon"]}, "add-host"),
+        ({"PortBindings": {"80/sctp": [{}]}}, "tcp or udp"),
+        ({"OomScoreAdj": 2000}, "oom score"),
+        ({"Runtime": "other"}, "runtime"),
+        ({"DeviceCgroupRules": ["c *"]}, "device cgroup rule"),
+    ],
+)
+def test_values_out_of_range_are_refused(host: dict[str, object], word: str) -> None:
+    request = config.read_create({"HostConfig": host})
+    with pytest.raises(InvalidArgument, match=word):
+        validate.check_host(request.host, request.config)
+
+
+def test_defaults_are_filled_as_docker_does() -> None:
+    host = validate.fill_host(config.read_create({"HostConfig": {"Memory": 10 << 20}}).host)
+    assert (host.memory_swap, host.shm_size) == (20 << 20, 64 << 20)
+    assert (host.network_mode, host.ipc_mode, host.restart_policy.name) == ("default", "private", "no")
+    assert "/proc/kcore" in (host.masked_paths or [])
+    assert validate.fill_host(config.read_create({"HostConfig": {"MaskedPaths": []}}).host).masked_paths == []
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("9", 9), ("KILL", 9), ("sigterm", 15), ("SIGRTMIN+1", 35), ("rtmax-1", 63)]
+)
+def test_signals_by_number_and_name(text: str, number: int) -> None:
+    assert validate.signal_number(text) == number
+
+
+@pytest.mark.parametrize("text", ["0", "65", "FOO", "SIGRTMIN+40", "-9"])
+def test_what_is_no_signal_is_refused_in_dockers_words(text: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"Invalid signal: {text}".replace("+", "[+]")):
+        validate.signal_number(text)
