@@ -127,4 +127,11 @@ class MakeConsole(Step, frozen=True):
         if not inside.channel.send(Message("console"), (master,)):
             raise KernelError("sendmsg", "console", errno.EPIPE, "the monitor is gone")
         os.close(master)
-        inside.stdio = (slave, slave, slave)
+        take_terminal(slave)
+
+
+def take_terminal(slave: int) -> None:
+    """Make the pty descriptors 0 to 2 at once: whoever reads the caller's old ones waits for their end."""
+    for number in range(3):
+        os.dup2(slave, number, inheritable=True)
+    os.close(slave)

@@ -20,6 +20,7 @@ from minidocker.linux.cgroups import Cgroup
 from minidocker.linux.namespaces import KINDS, CloneFlag
 from minidocker.oci import runtime_spec
 from minidocker.runtime import init, plan, program, records
+from minidocker.runtime.dev import take_terminal
 from minidocker.runtime.records import State
 from minidocker.runtime.stdio import Streams
 from minidocker.runtime.step import Filter, Host, Inside, Step
@@ -80,7 +81,7 @@ class ExecConsole(Step, frozen=True):
         if not inside.channel.send(Message("console"), (master,)):
             raise KernelError("sendmsg", "console", errno.EPIPE, "the monitor is gone")
         os.close(master)
-        inside.stdio = (slave, slave, slave)
+        take_terminal(slave)
 
 
 def exec_plan(

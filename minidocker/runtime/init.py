@@ -208,8 +208,8 @@ class TakeStdio(Step, frozen=True):
         if inside.stdio is not None:
             for number, fd in enumerate(inside.stdio):
                 os.dup2(fd, number, inheritable=True)
-            if self.terminal:
-                terminal.make_controlling(0)
+        if self.terminal:
+            terminal.make_controlling(0)
         process.close_from(3, keep=(inside.channel.fileno(),))
         inside.proc_fd = inside.root_fd = -1
         enter_directory(self.cwd)

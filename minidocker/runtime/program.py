@@ -16,7 +16,7 @@ from minidocker.linux import seccomp
 from minidocker.runtime.step import FAILED, NOT_EXECUTABLE, NOT_FOUND, Inside, Step, StepFailed
 from minidocker.runtime.sync import Message
 
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
@@ -83,7 +83,7 @@ class Execute(Step, frozen=True):
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        path = find(self.args[0], inside.env.get("PATH", _DEFAULT_PATH))
+        path = find(self.args[0], inside.env.get("PATH", DEFAULT_PATH))
         inside.channel.send(Message("exec"))
         try:
             if inside.filter is not None:

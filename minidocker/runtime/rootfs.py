@@ -9,12 +9,14 @@ Rules   - everything below the root is opened with openat2(RESOLVE_IN_ROOT) and 
 
 import errno
 import os
+import re
 import stat
 from pathlib import Path
 
 from minidocker.errors import InvalidArgument, KernelError
-from minidocker.linux import mounts, trees
+from minidocker.linux import mounts, namespaces, trees
 from minidocker.linux.mounts import MountFlag, mkdirs_in_root, open_in_root
+from minidocker.linux.namespaces import CloneFlag
 from minidocker.linux.rooted_paths import fd_path
 from minidocker.oci import runtime_spec
 from minidocker.runtime.step import Inside, Step
@@ -31,6 +33,7 @@ _ATTRIBUTES = (
     (MountFlag.STRICTATIME, trees.STRICTATIME),
     (MountFlag.NODIRATIME, trees.NODIRATIME),
 )
+_OF_A_PROCESS = re.compile(r"/proc/(\d+)/root(/.+)")
 _ORDINARY = ("proc", "sysfs")  # must not be reached through a symlink: masks and limits rest on them
 
 
@@ -181,6 +184,9 @@ class BindMount(Step, frozen=True):
         return f"bind {self.source} on {self.destination}"
 
     def apply(self, inside: Inside) -> None:
+        if (foreign := _OF_A_PROCESS.match(self.source)) is not None:
+            self._bind_from(foreign[1], foreign[2], inside)
+            return
         try:
             source = os.open(self.source, _PATH)
         except OSError as error:
@@ -200,6 +206,22 @@ class BindMount(Step, frozen=True):
         )
         os.close(source)
         os.close(target)
+
+    def _bind_from(self, pid: str, path: str, inside: Inside) -> None:
+        """A mount of another container (its /dev/shm): only who is in its mount namespace may copy it."""
+        root = os.open(f"/proc/{pid}/root", _DIRECTORY)
+        ours, theirs = (os.open(f"/proc/{who}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC) for who in ("self", pid))
+        source = open_in_root(root, path, _PATH)
+        namespaces.setns(theirs, CloneFlag.NEWNS)
+        try:
+            tree = trees.clone(source, path=self.source)
+        finally:
+            namespaces.setns(ours, CloneFlag.NEWNS)
+        trees.set_attributes(tree, self.add, self.clear & ~self.add, path=self.destination)
+        target = file_or_directory(inside.root_fd, self.destination, directory=True)
+        trees.attach(tree, target, self.destination)
+        for fd in (root, ours, theirs, source, tree, target):
+            os.close(fd)
 
 
 class WorkingDirectory(Step, frozen=True):

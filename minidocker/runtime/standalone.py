@@ -23,7 +23,7 @@ from minidocker.errors import Conflict, KernelError, MinidockerError, NotFound
 from minidocker.linux import process
 from minidocker.linux.cgroups import Cgroup, Hierarchies
 from minidocker.oci import runtime_spec
-from minidocker.runtime import hooks, plan, records
+from minidocker.runtime import hooks, init, plan, program, records
 from minidocker.runtime.bundle import read_spec
 from minidocker.runtime.container import ContainerJob, CreateRequest
 from minidocker.runtime.exec import ExecJob, ExecRequest
@@ -43,12 +43,17 @@ class AwaitConnection(Step, frozen=True):
     """Say that the rootfs stands, then wait until `start` connects; from then on errors go to it."""
 
     listener: int
+    command: str = ""
 
     @property
     def name(self) -> str:
         return "await start"
 
     def apply(self, inside: Inside) -> None:
+        if self.command and ("/" not in self.command or self.command.startswith("/")):
+            program.find(
+                self.command, inside.env.get("PATH", program.DEFAULT_PATH)
+            )  # callers want to hear of it at `create`
         inside.channel.send(Message("mounted"))
         inside.channel.close()
         with socket.socket(fileno=self.listener) as listener:
@@ -96,8 +101,13 @@ class Standalone:
         directory = self._make(id)
         try:
             listener = _listen(directory)
-            await_start = AwaitConnection(listener.fileno())
+            await_start = AwaitConnection(listener.fileno(), next(iter(plan.process_of(spec).args), ""))
             steps = plan.plan(spec, bundle, await_start=await_start, die_with_monitor=False)
+            if _early_hooks(
+                spec
+            ):  # they are to meet a process whose namespaces are new and whose rootfs is not yet entered
+                place = next(number for number, step in enumerate(steps) if isinstance(step, init.Report)) + 1
+                steps = (*steps[:place], init.AwaitStart(), *steps[place:])
             created = timestamp(time.time_ns())
             request = CreateRequest(id, str(directory), str(bundle), created, _streams(plan.process_of(spec)))
             keep = (listener.fileno(),)
@@ -118,8 +128,9 @@ class Standalone:
             while (message := _expect(ours, console)).kind != "mounted":
                 if message.kind == "namespaces":
                     records.write(directory / "state.json", job.state(pid))
-                    wanted = spec.hooks or runtime_spec.Hooks()
-                    hooks.run([*wanted.prestart, *wanted.create_runtime], self.find(directory.name).document())
+                    if early := _early_hooks(spec):
+                        hooks.run(early, self.find(directory.name).document())
+                        ours.send(Message("start"))
         except BaseException:
             if pid:
                 os.kill(pid, signal.SIGKILL)
@@ -261,6 +272,10 @@ class Standalone:
             path = f"/{slice_ or 'system.slice'}/{prefix}-{name}.scope"
         linux = msgspec.structs.replace(spec.linux, cgroups_path="/" + path.strip("/"))
         return msgspec.structs.replace(spec, linux=linux)
+
+
+def _early_hooks(spec: runtime_spec.Spec) -> list[runtime_spec.Hook]:
+    return [*spec.hooks.prestart, *spec.hooks.create_runtime] if spec.hooks else []
 
 
 def _streams(wanted: runtime_spec.Process) -> Streams:

@@ -46,7 +46,7 @@ class Inside:
 
     channel    to the monitor
     host       facts about this machine
-    stdio      the three descriptors that become 0, 1 and 2; a console replaces them
+    stdio      the three descriptors that become 0, 1 and 2; None: they are that already
     filter     compiled seccomp program, or None
     born_in_group  True: the fork put us into the version 2 part of our control group
     proc_fd    the host's /proc, kept for sysctls; root_fd: the new root, once it is mounted
