@@ -12,7 +12,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import aiohttp
 import msgspec
@@ -70,9 +70,17 @@ async def in_thread(work: Callable[..., T], *arguments: object) -> T:
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
-        with contextlib.suppress(Exception):
-            await future
+        await outlast(future)
         raise
+
+
+async def outlast(future: "asyncio.Future[Any]") -> None:
+    """Return when `future` is done, however often we are cancelled meanwhile. For clean-up, before raising on."""
+    while not future.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({future})
+    if not future.cancelled():
+        future.exception()  # marks it as seen
 
 
 class RegistryClient:

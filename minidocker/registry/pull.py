@@ -7,7 +7,6 @@ Rules   - blobs come in parallel, three at a time in the whole engine; each laye
 """
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from minidocker.errors import Unsupported
 from minidocker.oci.digest import Digest, chain_id
 from minidocker.oci.image_config import ImageConfig
 from minidocker.oci.manifest import Descriptor
-from minidocker.registry.client import in_thread
+from minidocker.registry.client import in_thread, outlast
 from minidocker.registry.progress import Meter, Progress, Report, ignore
 from minidocker.registry.resolve import Resolved
 from minidocker.registry.transfers import Transfers
@@ -69,12 +68,6 @@ class Plan:
     config: ImageConfig
     layers: tuple[Descriptor, ...]
     chains: tuple[Digest, ...]
-
-    @property
-    def digests(self) -> set[Digest]:
-        """All blobs and chain IDs that will be there in the end."""
-        blobs = {layer.digest for layer in self.layers}
-        return {self.resolved.document.config.digest, self.resolved.manifest.digest} | blobs | set(self.chains)
 
 
 async def plan(resolved: Resolved) -> Plan:
@@ -188,15 +181,17 @@ class Puller:
                 return await asyncio.shield(work)
             except asyncio.CancelledError:
                 cancelled.set()
-                with contextlib.suppress(Exception):
-                    self._layers.discard(await work)
+                await outlast(work)
+                if work.exception() is None:
+                    self._layers.discard(work.result())
                 raise
 
 
 async def _end(tasks: "Sequence[asyncio.Future[Any]]") -> None:
     for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        await outlast(task)
 
 
 def _named(report: Report, id: str) -> Report:

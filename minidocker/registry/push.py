@@ -17,7 +17,7 @@ from yarl import URL
 from minidocker.errors import MinidockerError, VerificationError
 from minidocker.oci.digest import Digest
 from minidocker.oci.manifest import Descriptor
-from minidocker.registry.client import RegistryClient, in_thread
+from minidocker.registry.client import RegistryClient, in_thread, outlast
 from minidocker.registry.progress import Meter, Progress, Report
 from minidocker.registry.retry import Attempts, Temporary
 from minidocker.registry.transport import error_of
@@ -68,7 +68,8 @@ async def push_image(
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for task in tasks:
+            await outlast(task)
     for part in parts:
         if part.label and unique[part.descriptor.digest] is not part:
             report(Progress("Layer already exists", part.label))

@@ -71,9 +71,16 @@ class Resolved:
 
 
 async def resolve(
-    transport: Transport, reference: Reference, platform: Platform, credentials: AuthConfig = ANONYMOUS
+    transport: Transport,
+    reference: Reference,
+    platform: Platform,
+    credentials: AuthConfig = ANONYMOUS,
+    *,
+    choose: bool = True,
 ) -> Resolved:
     """Find `reference` for `platform`, mirrors first.
+
+    choose  False: stay at an index, whatever it is for (`manifest` is then `top`).
 
     Raises  NotFound: no endpoint has it, or not for that platform. Forbidden, Unauthorized: access is denied.
             Unavailable: no endpoint answers. VerificationError, Unsupported, InvalidArgument: what came cannot be used.
@@ -83,7 +90,7 @@ async def resolve(
         client = RegistryClient(transport, endpoint, reference.path, ANONYMOUS if endpoint.mirror else credentials)
         try:
             await client.ping()
-            return await _choose(client, reference, platform)
+            return await _choose(client, reference, platform if choose else None)
         except MinidockerError as error:
             if not _goes_on(endpoint, error):
                 raise _in_dockers_words(error, reference) from error
@@ -102,9 +109,9 @@ def _most_telling(failures: list[MinidockerError]) -> MinidockerError:
     return answers[-1] if answers else failures[-1]
 
 
-async def _choose(client: RegistryClient, reference: Reference, platform: Platform) -> Resolved:
+async def _choose(client: RegistryClient, reference: Reference, platform: Platform | None) -> Resolved:
     top = await client.manifest(str(reference.digest or reference.tag or DEFAULT_TAG))
-    if not isinstance(top.document, Index):
+    if not isinstance(top.document, Index) or platform is None:
         return Resolved(client, top, top)
     descriptor = manifests.choose(top.document, platform, reference.familiar)
     found = await client.manifest(descriptor.digest, descriptor)

@@ -7,13 +7,11 @@ Rules   - the work lives as long as someone waits for it: when the last one is c
 """
 
 import asyncio
-import contextlib
-from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from minidocker.errors import MinidockerError
-from minidocker.oci.digest import Digest
+from minidocker.registry.client import outlast
 from minidocker.registry.progress import Progress, Report
 
 T = TypeVar("T")
@@ -84,25 +82,4 @@ class Transfers:
             if not shared.watchers and not shared.task.done():
                 self._forget(key, shared)  # nobody may join what is about to end
                 shared.task.cancel()
-                await asyncio.wait({shared.task})
-
-
-class Pins:
-    """Digests (blobs and chain IDs) that must not be deleted now because someone is about to name them in an image."""
-
-    def __init__(self) -> None:
-        self._held: Counter[Digest] = Counter()
-
-    @contextlib.contextmanager
-    def hold(self, digests: Collection[Digest]) -> Iterator[None]:
-        """Pin `digests` for the length of the `with`; pins of several holders add up."""
-        mine = set(digests)
-        self._held.update(mine)
-        try:
-            yield
-        finally:
-            self._held.subtract(mine)
-            self._held += Counter()  # drops those at zero
-
-    def __contains__(self, digest: object) -> bool:
-        return digest in self._held
+                await outlast(shared.task)
