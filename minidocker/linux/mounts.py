@@ -17,6 +17,8 @@ from enum import IntFlag
 from types import MappingProxyType
 
 from minidocker.errors import InvalidArgument, KernelError
+
+# Named here too, for who mounts on such paths.
 from minidocker.linux.rooted_paths import Resolve as Resolve
 from minidocker.linux.rooted_paths import mkdirs_in_root as mkdirs_in_root
 from minidocker.linux.rooted_paths import open_in_root as open_in_root
