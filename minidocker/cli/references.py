@@ -20,6 +20,17 @@ def valid(reference: str) -> bool:
     return _REFERENCE.fullmatch(reference) is not None
 
 
+def refusal(reference: str) -> str:
+    """Why the text cannot be a reference, in docker's words; empty if it can be one."""
+    if valid(reference):
+        return ""
+    if valid(reference.lower()) and reference != reference.lower():
+        path = split(reference)[0]
+        path = path if "/" in path else f"library/{path}"
+        return f"invalid reference format: repository name ({path}) must be lowercase"
+    return "invalid reference format"
+
+
 def split(reference: str) -> tuple[str, str, str]:
     """(repository, tag, digest); what is missing is empty."""
     name, _, digest = reference.partition("@")

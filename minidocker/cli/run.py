@@ -43,8 +43,12 @@ def run(session: Session, options: Options, operands: list[str]) -> int:
 
 def create_container(session: Session, options: Options, body: Document) -> str:
     """Create it, pulling the image if it is absent (as --pull says); the ID. Raises CommandFailure, DaemonError."""
-    if not body["Image"]:
-        raise CommandFailure("invalid reference format", 125)
+    image = str(body["Image"])
+    if not image or image != image.lower():
+        from minidocker.cli.references import refusal
+
+        if problem := refusal(image):
+            raise CommandFailure(problem, 125)
     cidfile = options.text("cidfile")
     if cidfile and _exists(cidfile):
         raise CommandFailure(f"container ID file found, make sure the other container isn't running or delete "

@@ -8,7 +8,7 @@ import base64
 from minidocker.cli.credentials import credentials
 from minidocker.cli.options import Options
 from minidocker.cli.progress import Display, follow
-from minidocker.cli.references import normalized, registry, split, valid
+from minidocker.cli.references import normalized, refusal, registry, split
 from minidocker.cli.session import Command, CommandFailure, Session
 from minidocker.client.documents import dumps
 from minidocker.client.transport import quote
@@ -44,8 +44,8 @@ def pull_image(session: Session, reference: str, *, platform: str, descriptor: i
 def pull(session: Session, options: Options, operands: list[str]) -> int:
     """`pull NAME[:TAG|@DIGEST]`"""
     reference = operands[0]
-    if not valid(reference):
-        raise CommandFailure("invalid reference format")
+    if problem := refusal(reference):
+        raise CommandFailure(problem)
     quiet, all_tags = options.flag("quiet"), options.flag("all-tags")
     _, tag, digest = split(reference)
     if all_tags and (tag or digest):
@@ -61,8 +61,8 @@ def pull(session: Session, options: Options, operands: list[str]) -> int:
 def push(session: Session, options: Options, operands: list[str]) -> int:
     """`push NAME[:TAG]`"""
     reference = operands[0]
-    if not valid(reference):
-        raise CommandFailure("invalid reference format")
+    if problem := refusal(reference):
+        raise CommandFailure(problem)
     quiet, all_tags = options.flag("quiet"), options.flag("all-tags")
     given, tag, _ = split(reference)
     if all_tags and tag:

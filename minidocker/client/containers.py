@@ -14,7 +14,7 @@ from minidocker.client.frames import Demultiplexer
 from minidocker.client.images import Images
 from minidocker.client.resource import Document, Resource, document, documents, member
 from minidocker.client.transport import Transport, quote
-from minidocker.errors import MinidockerError, NotFound
+from minidocker.errors import Conflict, MinidockerError, NotFound
 
 
 class ContainerError(MinidockerError):
@@ -190,6 +190,14 @@ def _status(answer: Document) -> int:
     return status if isinstance(status, int) else 0
 
 
+def _discard(container: Container) -> None:
+    """Remove it, unless the daemon does so itself at this moment."""
+    try:
+        container.remove(force=True)
+    except (NotFound, Conflict):
+        pass
+
+
 class Containers:
     """The containers of a daemon."""
 
@@ -236,7 +244,7 @@ class Containers:
                 container.start()
             except MinidockerError:
                 if remove:
-                    container.remove(force=True)
+                    _discard(container)
                 raise
             return container
         wanted = {1} if stdout else set()
@@ -269,9 +277,8 @@ class Containers:
             except MinidockerError:
                 waiting.close()
                 if remove:
-                    container.remove(force=True)
+                    _discard(container)
                 raise
-            output, errors = b"", b""
             pieces = list(streams.exchange_frames(stdin))
             output = b"".join(piece for stream, piece in pieces if stream in wanted)
             errors = b"".join(piece for stream, piece in pieces if stream == 2)

@@ -71,8 +71,8 @@ class Image(Resource):
         return documents(self.transport.request("GET", f"{self.path}/history").json())
 
     def save(self) -> Iterator[bytes]:
-        """It as a tar archive (see Images.load), piece by piece."""
-        return self.transport.request("GET", f"/images/{quote(self.name or self.id)}/get").chunks()
+        """It under all its references, as a tar archive (see Images.load), piece by piece."""
+        return self.transport.request("GET", "/images/get", query={"names": self.tags or [self.id]}).chunks()
 
 
 class Images:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from docker_oracle import CommandLine
 
 LINES_WITHOUT_A_CONTAINER = [
     "ps", "ps -a -q", "ps a b", "ps -z", "ps --filter foo", "ps --format '{{.ID'", "ps -n 0",
@@ -21,7 +22,7 @@ LINES_WITHOUT_A_CONTAINER = [
     "exec -it nosuch sh", "cp nosuch:/x /tmp/y", "cp a b", "export nosuch", "commit nosuch", "update",
     "update nosuch", "save nosuch", "load -i /nosuch", "tag", "tag nosuch x", "tag box:1 a:b:c", "stop", "wait",
     "container foo", "image foo", "foo", "container ls x", "pull", "push", "container prune -f", "network prune -f",
-    "run", "run --nope box:1", "run -m xx box:1", "run -it box:1", "run -e", "run -ze box:1", "run ''",
+    "run", "run --nope box:1", "run -m xx box:1", "run -it box:1", "run -e", "run -ze box:1", "run ''", "run UPPER",
     "run --cpus abc box:1", "run --cpus=-1 box:1", "run --restart foo box:1", "run --detach=maybe box:1",
     "run --rm --restart always box:1", "run -d -a stdout box:1", "run --name 'a b' box:1", "run -p x box:1",
     "run -p 80:80/foo box:1", "run -p 99999:80 box:1", "run -p 1-3:1-2 box:1", "run -v a:b:c:d box:1",
@@ -59,25 +60,26 @@ LIFE = [
     "exec -d {x}1 true", "exec -e A=b -w /tmp -u 5 {x}1 sh -c 'echo $A; pwd; id -u'", "exec -it {x}1 sh",
     "exec -i {x}1 cat", "pause {x}1", "exec {x}1 true", "unpause {x}1", "cp /etc/hostname {x}1:/tmp/h",
     "exec {x}1 cat /tmp/h", "cp {x}1:/nosuch /tmp", "stats --no-stream --format '{{.Name}} {{.PIDs}}' {x}1",
-    "update -m 100m --memory-swap 200m {x}1", "commit {x}1 {x}4:v", "rmi {x}4:v", "rm {x}1", "restart -t 0 {x}1",
+    "update -m 100m --memory-swap 200m {x}1", "commit {x}1 {x}4:v", "rm {x}1", "restart -t 0 {x}1",
     "start {x}1 nosuch", "stop -t 0 {x}1 nosuch", "start {x}1", "kill {x}1", "kill {x}1", "exec {x}1 true",
     "attach {x}1", "top {x}1", "rm {x}1 {x}3", "volume create {x}5", "volume ls", "volume inspect {x}5",
     "volume rm {x}5", "tag box:1 {x}6:v1", "rmi {x}6:v1",
 ]
 
 
-def test_says_the_same_through_a_containers_life(same: Callable[[str], None]) -> None:
+def test_says_the_same_through_a_containers_life(same: Callable[[str], None], docker: CommandLine) -> None:
     for line in LIFE:
         same(line)
+    docker("rmi dd4:v mm4:v")
 
 
 @pytest.mark.parametrize("line", ["container", "image", "network", "volume", "system"])
-def test_a_group_without_a_command_lists_its_commands(line: str, docker: Callable[..., object],
-                                                      mini: Callable[..., object]) -> None:
+def test_a_group_without_a_command_lists_its_commands(line: str, docker: CommandLine,
+                                                      mini: CommandLine) -> None:
     def commands(text: str) -> set[str]:
         return {words.split()[0] for words in text.partition("Commands:\n")[2].splitlines() if words.startswith("  ")}
 
     theirs, ours = docker(line), mini(line)
-    missing = commands(theirs.err) - commands(ours.err)  # type: ignore[attr-defined]
-    assert ours.status == theirs.status == 0  # type: ignore[attr-defined]
+    missing = commands(theirs.err) - commands(ours.err)
+    assert ours.status == theirs.status == 0
     assert missing <= {"build", "update"}

@@ -15,8 +15,11 @@ import pytest
 SEVERAL_MEGABYTES = 3_000_000
 
 
-@pytest.mark.parametrize(("command", "status"), [("true", 0), ("sh -c 'exit 3'", 3), ("sh -c 'sh -c \"kill -9 \\$\\$\"; exit $?'", 137),
-                                                 ("nosuch", 127), ("/etc/passwd", 126)])
+KILLED = "sh -c 'sh -c \"kill -9 \\$\\$\"; exit $?'"
+
+
+@pytest.mark.parametrize(("command", "status"), [("true", 0), ("sh -c 'exit 3'", 3), (KILLED, 137), ("nosuch", 127),
+                                                 ("/etc/passwd", 126)])
 def test_the_exit_status_is_the_commands(command: str, status: int, mini: Any) -> None:
     assert mini(f"run --rm box:1 {command}").status == status
 

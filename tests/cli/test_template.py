@@ -55,7 +55,7 @@ def test_json_is_written_as_go_writes_it() -> None:
 def test_a_record_has_only_its_members_and_methods() -> None:
     record = Record({"ID": lambda: "1"}, {"Label": lambda name: name.upper()}, "ContainerContext")
     assert Template('{{.ID}} {{.Label "x"}} {{json .}}').render(record) == '1 X {"ID":"1"}'
-    with pytest.raises(TemplateError, match="can't evaluate field Foo in type \\*formatter.ContainerContext"):
+    with pytest.raises(TemplateError, match=r"can't evaluate field Foo in type \*formatter\.ContainerContext"):
         Template("{{.Foo}}").render(record)
 
 
