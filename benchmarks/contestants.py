@@ -1,0 +1,178 @@
+"""The engines that are compared, each with roots and a network namespace of the benchmark's own.
+
+Rules   - a peer that is not installed is left out, and the table says so.
+        - every engine is stopped and all its files are removed at the end.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+BIN = CHECKOUT / ".venv" / "bin"
+START_TIMEOUT_SECONDS = 60.0
+
+
+def quietly(command: Sequence[str | Path], **options: object) -> None:
+    """Run a command that must succeed; its output is shown only if it fails."""
+    done = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, **options)  # type: ignore[call-overload]
+    if done.returncode:
+        raise SystemExit(
+            f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stderr.decode(errors='replace')}"
+        )
+
+
+def output(command: Sequence[str | Path]) -> str:
+    """What a command prints."""
+    return subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True).stdout
+
+
+class Engine:
+    """A command line, and the daemon behind it if it has one."""
+
+    name = ""
+    command: tuple[str, ...] = ()
+
+    def start(self, root: Path) -> None:
+        """Make it ready to be used."""
+
+    def stop(self) -> None:
+        """End its daemon."""
+
+    def load(self, archive: Path) -> None:
+        """Give it the image `busybox` from a docker-archive."""
+        quietly([*self.command, "load", "-i", archive])
+
+    def cli(self, *words: str) -> Callable[[], None]:
+        """A run of its command line, ready to be timed."""
+        return lambda: quietly([*self.command, *words])
+
+    def monitor_pids(self, container_pid: int) -> set[int]:
+        """The processes that exist only because this one container runs."""
+        return set()
+
+    def daemon_pids(self) -> set[int]:
+        """The processes that exist without a container."""
+        return set()
+
+
+class Daemon(Engine):
+    """An engine with a daemon of its own."""
+
+    program = ""
+
+    def arguments(self, root: Path) -> list[str]:
+        """How the daemon is started."""
+        raise NotImplementedError
+
+    def start(self, root: Path) -> None:
+        socket = root / "engine.sock"
+        self.command = (*self.command, "-H", f"unix://{socket}")
+        with (root / "daemon.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [self.program, *self.arguments(root), "-H", f"unix://{socket}"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        while subprocess.run([*self.command, "version"], capture_output=True).returncode:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"{self.program} did not start:\n{(root / 'daemon.log').read_text()[-2000:]}")
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def daemon_pids(self) -> set[int]:
+        return descendants(self.process.pid)
+
+
+class Minidocker(Daemon):
+    """Ours."""
+
+    name = "minidocker"
+    program = str(BIN / "minidockerd")
+    command = (str(BIN / "minidocker"),)
+
+    def arguments(self, root: Path) -> list[str]:
+        return [f"--data-root={root}/data", f"--exec-root={root}/run", f"--pidfile={root}/pid", "--live-restore=false"]
+
+    def monitor_pids(self, container_pid: int) -> set[int]:
+        return {parent_of(container_pid)}
+
+
+class Docker(Daemon):
+    """dockerd with containerd and runc."""
+
+    name = "docker"
+    program = "dockerd"
+    command = ("docker",)
+
+    def arguments(self, root: Path) -> list[str]:
+        return [f"--data-root={root}/data", f"--exec-root={root}/run", f"--pidfile={root}/pid", "--log-level=error"]
+
+    def monitor_pids(self, container_pid: int) -> set[int]:
+        return {parent_of(container_pid)}
+
+
+class Podman(Engine):
+    """No daemon; conmon watches each container."""
+
+    name = "podman"
+    command = ("podman",)
+
+    def start(self, root: Path) -> None:
+        self.command = ("podman", "--root", f"{root}/data", "--runroot", f"{root}/run", "--cgroup-manager=cgroupfs")
+
+    def monitor_pids(self, container_pid: int) -> set[int]:
+        return {parent_of(container_pid)}
+
+
+def parent_of(pid: int) -> int:
+    """The parent's pid."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def descendants(pid: int) -> set[int]:
+    """A process and all below it."""
+    children = set()
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                if parent_of(int(entry)) == pid:
+                    children |= descendants(int(entry))
+    return children | {pid}
+
+
+def pss_mib(pids: set[int]) -> float:
+    """Memory of processes, shared pages divided among those who share them (PSS), in MiB."""
+    total_kib = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total_kib += int(line.split()[1])
+    return total_kib / 1024
+
+
+def installed() -> list[Engine]:
+    """Ours, and the peers that are on this machine."""
+    engines: list[Engine] = [Minidocker()]
+    if shutil.which("dockerd") and shutil.which("docker"):
+        engines.append(Docker())
+    if shutil.which("podman"):
+        engines.append(Podman())
+    for engine in engines[1:]:
+        print(f"peer: {output([engine.command[0], '--version']).strip()}", file=sys.stderr)
+    return engines
