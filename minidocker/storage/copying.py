@@ -29,6 +29,7 @@ _GO_KINDS = {
     stat.S_IFSOCK: 1 << 24,
     stat.S_IFCHR: 1 << 26 | 1 << 21,
 }
+_LINKS_LIMIT = 40  # as the kernel
 _GO_BITS = {stat.S_ISUID: 1 << 23, stat.S_ISGID: 1 << 22, stat.S_ISVTX: 1 << 20}
 
 
@@ -98,9 +99,8 @@ def _link_target(root_fd: int, path: str) -> str:
     """Where the link leads in the end, from the container's root, even if nothing is there."""
     real: list[str] = []
     todo = path.split("/")[::-1]
-    for _ in range(10_000):
-        if not todo:
-            break
+    links = 0
+    while todo:
         part = todo.pop()
         if part in ("", "."):
             continue
@@ -111,6 +111,9 @@ def _link_target(root_fd: int, path: str) -> str:
         if target is None:
             real.append(part)
             continue
+        links += 1
+        if links > _LINKS_LIMIT:
+            raise NotFound(f"could not find the file {path} in the container: too many levels of symbolic links")
         if target.startswith("/"):
             real = []
         todo += target.split("/")[::-1]

@@ -190,7 +190,8 @@ def _write_all(fd: int, content: bytes) -> None:
 
 
 def _changes(request: protocol.Changes, fds: list[int], _: Report) -> list[diff.Change]:
-    return diff.changes(fds[0], [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in request.lowers])
+    upper = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fds[0])
+    return diff.changes(upper, [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in request.lowers])
 
 
 def _get(request: protocol.Get, fds: list[int], _: Report) -> None:
@@ -271,8 +272,9 @@ def _enter_without_mounts(place: protocol.Place, fds: list[int]) -> int:
     """The root's own filesystem: of a running container a clone of its root mount, without what is mounted below."""
     if isinstance(place, protocol.Stopped):
         return _mounted(place)
+    root = _enter(place, fds)  # by the process's own root: that of its mount namespace may be the host's
     namespaces.setns(fds[0], CloneFlag.NEWNS)
-    return trees.clone(os.open("/", _DIRECTORY), path="/")
+    return trees.clone(root, path="/")
 
 
 _TASKS: dict[type, Callable[[Any, list[int], Report], Any]] = {
