@@ -33,7 +33,6 @@ _CHAINS = """
     type filter hook prerouting priority raw; policy accept;
     # route_localnet (for publishes seen from 127.0.0.1) would let neighbours in to the host's loopback services
     iifname != "lo" ip daddr 127.0.0.0/8 drop
-    iifname != "lo" ip saddr 127.0.0.0/8 drop
   }
   chain translate {
     meta l4proto { tcp, udp } dnat ip to meta l4proto . ip daddr . th dport map @published_at

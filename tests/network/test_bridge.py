@@ -70,7 +70,7 @@ def test_a_publish_is_seen_from_everywhere(stage: Stage, bridged: bool, dropper:
     network = stage.network()
     web = stage.container(network, "web", EVERYWHERE)
     other = stage.container(network, "other")
-    answers = {}
+    answers: dict[tuple[str, str], str] = {}
     for protocol in PROTOCOLS:
         answers |= {
             ("host", protocol): ask_here(stage, protocol, HOST, 8080),
