@@ -20,7 +20,7 @@ def check(filters: Filters, known: set[str]) -> None:
     """Raises InvalidArgument: a filter that this call does not have."""
     for name in filters:
         if name not in known:
-            raise InvalidArgument(f"invalid filter '{name}'")
+            raise InvalidArgument(f"Invalid filter '{name}'")
 
 
 def flag(filters: Filters, name: str, *, default: bool | None) -> bool | None:
@@ -32,9 +32,9 @@ def flag(filters: Filters, name: str, *, default: bool | None) -> bool | None:
     try:
         found = {truths[value.lower()] for value in values}
     except KeyError:
-        raise InvalidArgument(f"invalid filter '{name}={values}'") from None
+        raise InvalidArgument(f"Invalid filter '{name}=[{' '.join(values)}]'") from None
     if len(found) > 1:
-        raise InvalidArgument(f"invalid filter '{name}={values}'")
+        raise InvalidArgument(f"Invalid filter '{name}=[{' '.join(values)}]'")
     return found.pop()
 
 

@@ -32,7 +32,7 @@ from minidocker.oci.reference import DEFAULT_DOMAIN, DEFAULT_TAG, Reference
 from minidocker.registry.client import RegistryClient, in_thread
 from minidocker.registry.credentials import AuthConfig, server_key
 from minidocker.registry.hosts import RegistryConfig
-from minidocker.registry.progress import Progress, Report
+from minidocker.registry.progress import Progress, Report, ignore
 from minidocker.registry.pull import Pulled, Puller, plan
 from minidocker.registry.push import Part, push_image
 from minidocker.registry.resolve import Resolved, connect, login, resolve
@@ -70,9 +70,17 @@ class ImageTransfer:
         platform  None: this machine's.
         Raises    as `resolve`, `plan` and `Puller.run` do; nothing is left then.
         """
+        image, newer = await self._pull(reference, platform, credentials, report)
+        report(_status(reference.familiar, newer=newer))
+        return image
+
+    async def _pull(
+        self, reference: Reference, platform: Platform | None, credentials: AuthConfig, report: Report
+    ) -> tuple[Image, bool]:
+        """The image, and whether the name meant another one, or none, before."""
         resolved = await resolve(self._transport, reference, platform or self._platform, credentials)
-        tag = str(reference.digest or reference.tag)
-        report(Progress(f"Pulling from {reference.path}", tag))
+        shown = str(reference) if reference.digest else str(reference.tag)
+        report(Progress(f"Pulling from {reference.path}", shown))
         async with self._garbage.making():
             planned = await plan(resolved)
             if platform is not None and not _suits(planned.config.platform, platform):
@@ -81,12 +89,12 @@ class ImageTransfer:
                     f"wanted {platform}, actual: {planned.config.platform}"
                 )
             before = self._known(reference)
-            pulled = await self._puller.run(planned, report)
+            # Of an image that is here, under whatever name, Docker shows no layers.
+            known = self._known(resolved.document.config.digest) is not None
+            pulled = await self._puller.run(planned, ignore if known else report)
             image = self._register(reference, pulled)
         report(Progress(f"Digest: {pulled.top}"))
-        word = "Image is up to date for" if before == image.id else "Downloaded newer image for"
-        report(Progress(f"Status: {word} {reference.familiar}"))
-        return image
+        return image, before != image.id
 
     async def pull_all(
         self, repository: Reference, platform: Platform | None, credentials: AuthConfig, report: Report
@@ -96,11 +104,13 @@ class ImageTransfer:
             tags = await client.tags()
         if not tags:
             raise NotFound(f"repository {repository.familiar_name} has no tags")
-        return [await self.pull(repository.with_tag(tag), platform, credentials, report) for tag in tags]
+        pulled = [await self._pull(repository.with_tag(tag), platform, credentials, report) for tag in tags]
+        report(_status(repository.familiar_name, newer=any(newer for _, newer in pulled)))
+        return [image for image, _ in pulled]
 
-    def _known(self, reference: Reference) -> Digest | None:
+    def _known(self, name: Reference | Digest) -> Digest | None:
         try:
-            return self._stores.images.find(str(reference)).id
+            return self._stores.images.find(str(name)).id
         except MinidockerError:
             return None
 
@@ -247,6 +257,10 @@ class ImageTransfer:
         else:
             platforms = [(await _config(resolved)).platform]
         return resolved.top.descriptor, platforms
+
+
+def _status(name: str, *, newer: bool) -> Progress:
+    return Progress(f"Status: {'Downloaded newer image' if newer else 'Image is up to date'} for {name}")
 
 
 async def _config(resolved: Resolved) -> image_config.ImageConfig:

@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
-from minidocker.engine.clock import NEVER
+from minidocker.engine.clock import NEVER, nanoseconds_of
 from minidocker.engine.image_filters import created_seconds
+from minidocker.errors import InvalidArgument
 from minidocker.oci.digest import Digest
 from minidocker.oci.image_config import ExecutionConfig
 from minidocker.oci.reference import Reference
@@ -102,6 +103,7 @@ def inspect(
         "Comment": config.comment or _last_comment(image),
         "Created": config.created or NEVER,
         "Container": config.container,
+        "ContainerConfig": execution(ExecutionConfig()),
         "DockerVersion": config.docker_version,
         "Author": config.author,
         "Config": execution(config.execution),
@@ -134,9 +136,6 @@ def history(image: Image, sizes: Sequence[int], ids: Sequence[tuple[Digest, list
     sizes  of the layers in bytes, base first.
     ids    the image and its known parents with their tags, newest first.
     """
-    from minidocker.engine.clock import nanoseconds_of
-    from minidocker.errors import InvalidArgument
-
     rows: list[dict[str, Any]] = []
     layer_sizes = iter(sizes)
     for step in image.config.history or ():

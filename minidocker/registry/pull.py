@@ -92,8 +92,9 @@ class Puller:
 
         Raises  the first error: VerificationError, Unavailable, KernelError (ENOSPC), what unpacking raises.
         """
-        for layer in plan.layers:
-            report(Progress("Pulling fs layer", layer.digest.short))
+        for layer, chain in zip(plan.layers, plan.chains, strict=True):
+            if self._layers.get(chain) is None:
+                report(Progress("Pulling fs layer", layer.digest.short))
         tasks = [asyncio.ensure_future(self._ensure(plan, number, report)) for number in range(len(plan.layers))]
         try:
             await asyncio.gather(*tasks)

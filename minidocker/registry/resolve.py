@@ -128,7 +128,8 @@ def _in_dockers_words(error: MinidockerError, reference: Reference) -> Minidocke
             f"'docker login': {error}"
         )
     if getattr(error, "status", 0) == 404 and code in ("MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND", ""):
-        return NotFound(f"manifest for {reference.familiar} not found: {error}")
+        said = str(error).partition(": ")[2] or "not found"
+        return NotFound(f"manifest for {reference.familiar} not found: {said}")
     return error
 
 
