@@ -161,6 +161,10 @@ class ContainerJob:
             cgroup=self._spec.linux.cgroups_path,
         )
 
+    def oom_kills_before(self) -> int:
+        """None: the control group is new."""
+        return 0
+
     def oom_kills(self) -> int:
         """From the control group."""
         return self._cgroup.oom_kills() if self._cgroup else 0

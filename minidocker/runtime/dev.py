@@ -93,12 +93,22 @@ class LinkDevices(Step, frozen=True):
     def apply(self, inside: Inside) -> None:
         parent = open_in_root(inside.root_fd, "/dev", _PATH | os.O_DIRECTORY)
         for name, target in LINKS:
+            if name == "core" and not self._has_kcore(inside.proc_fd):
+                continue
             try:
                 os.symlink(target, name, dir_fd=parent)
             except FileExistsError:  # an image's own: it may be the host's ptmx
                 os.unlink(name, dir_fd=parent)
                 os.symlink(target, name, dir_fd=parent)
         os.close(parent)
+
+    @staticmethod
+    def _has_kcore(proc_fd: int) -> bool:
+        try:
+            os.stat("kcore", dir_fd=proc_fd)
+        except OSError:
+            return False
+        return True
 
 
 class MakeConsole(Step, frozen=True):

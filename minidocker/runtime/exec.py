@@ -215,6 +215,10 @@ class ExecJob:
             container=self._request.container.id,
         )
 
+    def oom_kills_before(self) -> int:
+        """What the container has had so far."""
+        return self.oom_kills()
+
     def oom_kills(self) -> int:
         """From the container's control group."""
         return self._cgroup.oom_kills() if self._cgroup else 0

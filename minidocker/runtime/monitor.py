@@ -41,6 +41,9 @@ class Job(Protocol):
     def state(self, pid: int) -> State:
         """Its record."""
 
+    def oom_kills_before(self) -> int:
+        """What `oom_kills` is before the fork."""
+
     def oom_kills(self) -> int:
         """How often the kernel has killed in its control group for want of memory."""
 
@@ -74,7 +77,7 @@ class Monitor:
             self._stdio = Stdio(self._loop, job.streams)
             self._attach = AttachServer(self._loop, self._stdio, str(job.directory))
             self._channel, theirs = Channel.pair()
-            self._oom_kills = job.oom_kills()
+            self._oom_kills = job.oom_kills_before()
             self._pid = job.fork(theirs, self._stdio.child_ends)
             theirs.close()
         except Exception as error:

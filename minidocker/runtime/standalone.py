@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from minidocker.errors import Conflict, KernelError, MinidockerError, NotFound
-from minidocker.linux import process
+from minidocker.linux import namespaces, process
 from minidocker.linux.cgroups import Cgroup, Hierarchies
 from minidocker.oci import runtime_spec
 from minidocker.runtime import hooks, init, plan, program, records
@@ -123,8 +123,7 @@ class Standalone:
         try:
             job.prepare()
             ours, theirs = Channel.pair()
-            pid = job.fork(theirs, ())
-            theirs.close()
+            pid = _fork(job, theirs)
             while (message := _expect(ours, console)).kind != "mounted":
                 if message.kind == "namespaces":
                     records.write(directory / "state.json", job.state(pid))
@@ -168,8 +167,7 @@ class Standalone:
         job = ExecJob(request, spec, Filters().of(spec), Host.detect(), die_with_monitor=False)
         job.prepare()
         ours, theirs = Channel.pair()
-        pid = job.fork(theirs, ())
-        theirs.close()
+        pid = _fork(job, theirs)
         while _expect(ours, console_socket).kind != "namespaces":
             pass
         ours.send(Message("start"))
@@ -272,6 +270,18 @@ class Standalone:
             path = f"/{slice_ or 'system.slice'}/{prefix}-{name}.scope"
         linux = msgspec.structs.replace(spec.linux, cgroups_path="/" + path.strip("/"))
         return msgspec.structs.replace(spec, linux=linux)
+
+
+def _fork(job: ContainerJob | ExecJob, channel: Channel) -> int:
+    """Fork the container's process; our later children (hooks) are born in our own pid namespace again, not in its."""
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        pid = job.fork(channel, ())
+    finally:
+        namespaces.setns(own, namespaces.CloneFlag.NEWPID)
+        os.close(own)
+    channel.close()
+    return pid
 
 
 def _early_hooks(spec: runtime_spec.Spec) -> list[runtime_spec.Hook]:
