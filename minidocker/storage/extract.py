@@ -330,6 +330,21 @@ class Extractor:
             os.link(target_leaf, leaf, src_dir_fd=target_parent, dst_dir_fd=parent, follow_symlinks=False)
         finally:
             os.close(target_parent)
+        self._link_attributes(parent, leaf, entry)
+
+    def _link_attributes(self, parent: int, leaf: str, entry: TarEntry) -> None:
+        """What the link's own entry says of the file that it shares goes for the file, as in Docker."""
+        status = os.stat(leaf, dir_fd=parent, follow_symlinks=False)
+        if stat.S_ISLNK(status.st_mode):
+            return
+        owner = self._owner or (entry.uid, entry.gid)
+        if owner != (status.st_uid, status.st_gid):  # even a chown to the same owner would clear file capabilities
+            os.chown(leaf, *owner, dir_fd=parent, follow_symlinks=False)
+        for name, value in entry.xattrs.items():
+            if not name.startswith(_OVERLAY_XATTRS):
+                _set_xattr_at(leaf, parent, name, value)
+        os.chmod(leaf, entry.mode, dir_fd=parent)
+        os.utime(leaf, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=parent, follow_symlinks=False)
 
     def _special(self, parent: int, leaf: str, entry: TarEntry) -> None:
         """Symlinks, devices and FIFOs."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from builders import directory, hardlink, make_tar, member, symlink
+from builders import directory, make_tar, member, symlink
 
 from minidocker.errors import Breakout, Conflict, InvalidArgument, KernelError, NotFound
 from minidocker.oci.digest import Digest
@@ -24,7 +24,7 @@ IMAGE = make_tar(
     directory("dir"),
     member("dir/file", b"content", mode=0o640, uid=7, mtime=1_000_000_000),
     directory("dir/sub"),
-    hardlink("dir/hard", "dir/file"),
+    member("dir/hard", type=tarfile.LNKTYPE, linkname="dir/file", mode=0o640, uid=7, mtime=1_000_000_000),
     symlink("abs", "/dir/file"),
     symlink("todir", "dir"),
     symlink("dangling", "/no/where"),
@@ -215,7 +215,12 @@ def test_volume_is_filled_from_the_image(worker: Worker, box: Box, tmp_path: Pat
 
 def test_export_leaves_mounts_out(worker: Worker, box: Box, tmp_path: Path) -> None:
     read_end, write_end = os.pipe()
-    thread = threading.Thread(target=lambda: (worker.export(box.place, write_end), os.close(write_end)))
+
+    def export() -> None:
+        with os.fdopen(write_end, "wb") as file:
+            worker.export(box.place, file.fileno())
+
+    thread = threading.Thread(target=export)
     thread.start()
     with open(read_end, "rb") as file:
         content = file.read(1 << 20)  # no more, should it ever be the host's tree

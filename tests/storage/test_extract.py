@@ -260,6 +260,13 @@ def test_replaced_hard_link_does_not_change_its_other_name(worker: Worker, tmp_p
     assert ((target / "a").read_bytes(), (target / "b").read_bytes()) == (b"old", b"new")
 
 
+def test_hard_links_own_attributes_go_for_the_file_as_in_docker(worker: Worker, tmp_path: Path) -> None:
+    link, _ = hardlink("b", "a")
+    link.mode, link.uid = 0o4711, 9
+    target = unpack(worker, tmp_path, make_tar(member("a", b"x", mode=0o644), (link, b"")))
+    assert ((target / "a").stat().st_mode & 0o7777, (target / "a").stat().st_uid) == (0o4711, 9)
+
+
 def test_sparse_file_stays_sparse(worker: Worker, tmp_path: Path) -> None:
     with open(tmp_path / "holes", "wb") as file:
         file.seek(50 << 20)
