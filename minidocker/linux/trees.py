@@ -52,9 +52,9 @@ def set_attributes(
 def attach(fd: int, target_fd: int, path: object = None) -> None:
     """Mount the detached `fd` on `target_fd` (an O_PATH descriptor; a directory on a directory, a file on a file).
 
-    Raises  KernelError: ENOTDIR one is a directory and the other is not.
+    Raises  KernelError: EINVAL one is a directory and the other is not.
     """
-    hint = {errno.ENOTDIR: "are you trying to mount a directory onto a file, or a file onto a directory"}
+    hint = {errno.EINVAL: "are you trying to mount a directory onto a file (or vice-versa)"}
     flags = _MOVE_F_EMPTY_PATH | _MOVE_T_EMPTY_PATH
     syscall("move_mount", fd, b"", target_fd, b"", flags, path=path, hint=hint)
 

@@ -19,6 +19,7 @@ from minidocker.linux.mounts import MountFlag, mkdirs_in_root, open_in_root
 from minidocker.linux.namespaces import CloneFlag
 from minidocker.linux.rooted_paths import fd_path
 from minidocker.oci import runtime_spec
+from minidocker.runtime.copyup import copy_tree
 from minidocker.runtime.step import Inside, Step
 
 _PATH = os.O_PATH | os.O_CLOEXEC
@@ -156,15 +157,24 @@ class MountFilesystem(Step, frozen=True):
         ordinary = self.fstype in _ORDINARY or self.destination == "/dev"
         make = ordinary_directory if ordinary else mkdirs_in_root
         fd = make(inside.root_fd, self.destination)
+        hidden = os.open(fd_path(fd), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if self.copy_up else -1
         try:
             mount_on(fd, self.destination, self.source, self.fstype, MountFlag(self.flags), self.data)
         finally:
             os.close(fd)
+        if self.copy_up:
+            self._copy_up(hidden, inside.root_fd)
         if self.propagation:
             fd = open_in_root(inside.root_fd, self.destination, _PATH)
             for flag in self.propagation:
                 trees.set_attributes(fd, propagation=flag & ~MountFlag.REC, recursive=bool(flag & MountFlag.REC))
             os.close(fd)
+
+    def _copy_up(self, hidden: int, root_fd: int) -> None:
+        target = open_in_root(root_fd, self.destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        copy_tree(hidden, target)
+        os.close(target)
+        os.close(hidden)
 
 
 class BindMount(Step, frozen=True):
@@ -193,6 +203,9 @@ class BindMount(Step, frozen=True):
             raise KernelError("open", self.source, error.errno or 0, "the source of a bind mount must exist") from None
         directory = stat.S_ISDIR(os.fstat(source).st_mode)
         target = file_or_directory(inside.root_fd, self.destination, directory=directory)
+        if stat.S_ISDIR(os.fstat(target).st_mode) != directory:
+            hint = "are you trying to mount a directory onto a file (or vice-versa)"
+            raise KernelError("mount", self.destination, errno.ENOTDIR, hint)
         trees.bind(
             source,
             target,

@@ -170,10 +170,14 @@ def test_features_and_list_are_documents(caller: Caller) -> None:
 @pytest.mark.skipif(not shutil.which("runc"), reason="needs runc as the oracle")
 def test_mounts_and_capabilities_are_those_that_runc_makes(caller: Caller) -> None:
     del caller.config["linux"]["seccomp"]  # runc reads defaultErrnoRet and others by version
-    script = "cat /proc/self/mounts; grep -E '^(Cap|NoNew|Uid|Gid)' /proc/self/status; ls /dev; ls -l /proc/self/fd | wc -l"
+    script = (
+        "cat /proc/self/mounts; grep -E '^(Cap|NoNew|Uid|Gid)' /proc/self/status; ls /dev; ls -l /proc/self/fd | wc -l"
+    )
     ours = caller.run("sh", "-c", script).stdout
     runc = ["runc", "--root", str(caller.root / "runc"), "run", caller.id]
-    theirs = subprocess.run(runc, cwd=caller.bundle, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=True)
+    theirs = subprocess.run(
+        runc, cwd=caller.bundle, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=True
+    )
     assert _essence(ours) == _essence(theirs.stdout)
 
 

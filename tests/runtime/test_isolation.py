@@ -104,7 +104,11 @@ def test_the_mounts_are_exactly_these(box: Make) -> None:
 
 
 def test_masked_files_are_empty_and_masked_directories_too(box: Make) -> None:
-    one = box("sh", "-c", "cat /proc/kcore /proc/keys /proc/timer_list /proc/interrupts 2>/dev/null | wc -c; ls /sys/firmware | wc -l")
+    one = box(
+        "sh",
+        "-c",
+        "cat /proc/kcore /proc/keys /proc/timer_list /proc/interrupts 2>/dev/null | wc -c; ls /sys/firmware | wc -l",
+    )
     assert one.run().split() == ["0", "0"]
 
 
@@ -116,12 +120,18 @@ def test_the_mode_of_a_mask_cannot_be_changed(box: Make) -> None:
 
 
 def test_read_only_paths_refuse_writes(box: Make) -> None:
-    one = box("sh", "-c", "for f in /proc/sys/kernel/domainname /proc/irq/default_smp_affinity /sys/kernel/x; do echo 1 > $f; done; true")
+    one = box(
+        "sh",
+        "-c",
+        "for f in /proc/sys/kernel/domainname /proc/irq/default_smp_affinity /sys/kernel/x; do echo 1 > $f; done; true",
+    )
     assert one.run().count("Read-only file system") == 3
 
 
 def test_only_the_allowed_devices_can_be_opened(box: Make) -> None:
-    one = box("sh", "-c", "cat /dev/null && head -c 1 /dev/zero | wc -c; mknod /tmp/mem c 1 1 && cat /tmp/mem || echo refused")
+    one = box(
+        "sh", "-c", "cat /dev/null && head -c 1 /dev/zero | wc -c; mknod /tmp/mem c 1 1 && cat /tmp/mem || echo refused"
+    )
     assert one.run().split("\n")[0] == "1"
     assert "Operation not permitted" in one.logged("stderr")
     assert "refused" in one.logged()
@@ -201,11 +211,25 @@ def test_a_bind_mount_is_seen_and_read_only_when_asked(box: Make, tmp_path: Path
     assert "refused" in one.logged() and not (source / "new").exists()
 
 
+def test_a_directory_is_not_bound_on_a_file(box: Make, tmp_path: Path) -> None:
+    one = box("true")
+    one.config["mounts"].append(mount("/etc/passwd", "bind", "rbind", source=str(tmp_path)))
+    with pytest.raises(StartError, match=r"Not a directory.*vice-versa"):
+        one.start()
+
+
 def test_a_file_can_be_bound_on_a_path_that_does_not_exist(box: Make, tmp_path: Path) -> None:
     (tmp_path / "hosts").write_text("127.0.0.1 me\n")
     one = box("cat", "/etc/hosts")
     one.config["mounts"].append(mount("/etc/hosts", "bind", "rbind", source=str(tmp_path / "hosts")))
     assert one.run() == "127.0.0.1 me\n"
+
+
+def test_a_tmpfs_starts_with_the_content_of_the_image_when_asked(box: Make) -> None:
+    one = box("sh", "-c", "grep -c . /etc/group; stat -f -c %T /etc; ls -ld /bin/sh; ls -l /bin | grep -c busybox$")
+    one.config["mounts"] += [mount("/etc", "tmpfs", "tmpcopyup"), mount("/bin", "tmpfs", "tmpcopyup", "exec")]
+    words = one.run().split()
+    assert words[:2] == ["5", "tmpfs"] and int(words[-1]) > 100
 
 
 def test_a_mount_through_a_symlink_of_the_image_stays_inside(box: Make, tmp_path: Path) -> None:
@@ -252,13 +276,17 @@ def test_a_working_directory_that_is_a_file_is_refused(box: Make) -> None:
 
 
 def test_the_old_root_is_gone(box: Make) -> None:
-    one = box("sh", "-c", "ls -d /proc/1/root/work/main /work /../../work 2>/dev/null; cat /proc/self/mountinfo | wc -l")
+    one = box(
+        "sh", "-c", "ls -d /proc/1/root/work/main /work /../../work 2>/dev/null; cat /proc/self/mountinfo | wc -l"
+    )
     assert len(one.run().split()) == 1
 
 
 def test_an_unreadable_device_filter_request_stops_the_container(box: Make) -> None:
     one = box("true")
-    one.config["linux"]["resources"] = {"devices": [{"allow": True, "type": "c", "major": 1, "minor": 1, "access": "q"}]}
+    one.config["linux"]["resources"] = {
+        "devices": [{"allow": True, "type": "c", "major": 1, "minor": 1, "access": "q"}]
+    }
     with pytest.raises(StartError, match="access"):
         one.start()
 
@@ -300,9 +328,7 @@ def test_pid_1_of_another_user_dies_with_its_monitor(box: Make) -> None:
     one.runtime.forget(one.id)
 
 
-def test_pid_1_in_a_user_namespace_is_root_there_and_nobody_outside(
-    box: Make, tmp_path: Path, rootfs: Path
-) -> None:
+def test_pid_1_in_a_user_namespace_is_root_there_and_nobody_outside(box: Make, tmp_path: Path, rootfs: Path) -> None:
     for directory in [path for path in (tmp_path, *tmp_path.parents, *rootfs.parents) if "pytest" in str(path)]:
         directory.chmod(directory.stat().st_mode | 0o055)  # root in there is nobody out here, and must reach both
     one = box("sh", "-c", "id -u; cat /proc/self/uid_map; sleep 1000")
@@ -327,6 +353,15 @@ def test_the_plan_can_be_printed_without_privilege(tmp_path: Path, rootfs: Path)
     spec = msgspec.convert(default_config(rootfs, "/x", ["true"]) | {"hostname": "", "linux": {"namespaces": [{"type": "mount"}]}},
                            runtime_spec.Spec)  # fmt: skip
     names = describe(plan(spec, tmp_path)).splitlines()
-    order = ["make namespaces", "bind root", "mount /proc", "make devices", "pivot_root", "await start", "become user", "exec"]
+    order = [
+        "make namespaces",
+        "bind root",
+        "mount /proc",
+        "make devices",
+        "pivot_root",
+        "await start",
+        "become user",
+        "exec",
+    ]
     positions = [next(number for number, name in enumerate(names) if wanted in name) for wanted in order]
     assert positions == sorted(positions)

@@ -36,9 +36,7 @@ Make = Callable[..., Box]
         ([], "failed", "no command"),
     ],
 )
-def test_a_command_that_cannot_run_says_why(
-    box: Make, tmp_path: Path, args: list[str], kind: str, text: str
-) -> None:
+def test_a_command_that_cannot_run_says_why(box: Make, tmp_path: Path, args: list[str], kind: str, text: str) -> None:
     tree = make_rootfs(tmp_path / "tree")
     for name, content in (("broken", "#!/no/interpreter\n"), ("garbage", "\x00\x01\x02")):
         (tree / "tmp" / name).write_text(content)
@@ -60,7 +58,9 @@ def test_a_file_that_only_root_may_execute_is_refused_to_others(box: Make, tmp_p
         box("secret", tree=tree, user={"uid": 33, "gid": 33}).start()
 
 
-@pytest.mark.parametrize(("command", "code", "signal"), [("exit 7", 7, None), ("kill -9 $$", 0, None), ("exit 255", 255, None)])
+@pytest.mark.parametrize(
+    ("command", "code", "signal"), [("exit 7", 7, None), ("kill -9 $$", 0, None), ("exit 255", 255, None)]
+)
 def test_the_exit_code_is_the_commands(box: Make, command: str, code: int, signal: int | None) -> None:
     ended = box("sh", "-c", command).start().wait()  # pid 1 is immune to its own SIGKILL
     assert (ended.code, ended.signal, ended.error) == (code, signal, None)
@@ -243,7 +243,10 @@ def test_privileged_exec_has_all_capabilities_and_no_filter(box: Make) -> None:
     one = box("sleep", "1000").start()
     names = list(capabilities.available())
     spec = runtime_spec.Process(
-        cwd="/", args=["cat", "/proc/self/status"], env=[PATH], capabilities=runtime_spec.Capabilities(names, names, [], names)
+        cwd="/",
+        args=["cat", "/proc/self/status"],
+        env=[PATH],
+        capabilities=runtime_spec.Capabilities(names, names, [], names),
     )
     created = one.runtime.prepare_exec(one.id, "privileged", spec, privileged=True)
     client = Attached(one.runtime.open_attach("privileged"), stdin=False, stdout=True, stderr=True)
