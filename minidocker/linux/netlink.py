@@ -98,7 +98,7 @@ def attributes(data: bytes) -> dict[int, bytes]:
 
 
 class Netlink:
-    """A netlink socket as a context manager.
+    """A netlink socket as a context manager; one thread at a time uses it.
 
     protocol  socket.NETLINK_ROUTE, or another family's number (12 is netfilter)
     names     the names of message types, for error texts
@@ -114,6 +114,9 @@ class Netlink:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._socket.close()
 
     def batch(self, messages: Sequence[Message]) -> None:
@@ -299,6 +302,15 @@ def configure_interfaces(plan: Mapping[str, Any]) -> None:
         netlink.batch(messages)
 
 
+def exists(name: str) -> bool:
+    """Whether there is such an interface. Unlike the others here it never waits for the kernel's lock of all links,
+    which the end of a namespace holds for milliseconds."""
+    try:
+        return bool(socket.if_nametoindex(name))
+    except OSError:
+        return False
+
+
 def link_index(name: str) -> int:
     """Index of an interface of this namespace. Raises KernelError ENODEV."""
     try:
@@ -310,12 +322,6 @@ def link_index(name: str) -> int:
 def set_hairpin(name: str) -> bool:
     """Let the bridge send a frame back out of this port of it. Returns False if there is no such interface."""
     return _change_link(hairpin_message(name))
-
-
-def unplug(name: str) -> bool:
-    """Take an interface out of its bridge and down (0.2 ms, where deleting it takes 20). False: there was none."""
-    body = _IFINFO.pack(socket.AF_UNSPEC, 0, 0, 0, IFF_UP) + _text(_IFLA_IFNAME, name) + _number(_IFLA_MASTER, 0)
-    return _change_link(Message(NEWLINK, 0, body, name))
 
 
 def delete_link(name: str) -> bool:

@@ -3,12 +3,11 @@
 Source  Docker's bridge driver (moby daemon/libnetwork/drivers/bridge), what it does seen from outside.
 Rules   - synchronous and callable from any thread; the hot path (attach, publish, release) starts no program.
         - an endpoint goes allocate, publish, attach, release. A failed start releases; release may come twice.
-        - a pair dies with its network namespace. release unplugs it at once (the address is free from then on), and
-          what is still there a second later is deleted at the next allocate or `settle`.
+        - a pair dies with its network namespace, 15 to 50 ms after its last process. release does not wait for it: the
+          address is free once the pair is seen gone; a pair that outlives a second is deleted (at the next allocate).
         - memory is truth while the daemon lives; the next daemon is told what lives (`adopt`) and sweeps the rest.
 """
 
-import errno
 import logging
 import secrets
 import threading
@@ -18,9 +17,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
-from minidocker.errors import Forbidden, InvalidArgument, KernelError
+from minidocker.errors import Forbidden, InvalidArgument
 from minidocker.linux import netlink
-from minidocker.network import conntrack, host
+from minidocker.network import host
 from minidocker.network.addresses import AddressPool, mac_of
 from minidocker.network.endpoint import Endpoint, LiveEndpoint
 from minidocker.network.firewall import Firewall
@@ -65,7 +64,8 @@ class BridgeNetwork:
         self._bridge: host.Bridge | None = None
         self._pool: AddressPool | None = None
         self._published: dict[str, list[Published]] = {}  # by endpoint ID
-        self._leaving: dict[str, float] = {}  # host interface -> when it was unplugged
+        self._owned: set[str] = set()  # IDs of the endpoints that were not released yet
+        self._leaving: dict[str, tuple[float, IPv4Address]] = {}  # host interface -> when it was released, its address
         self._lock = threading.Lock()
 
     def ensure(self) -> None:
@@ -104,10 +104,11 @@ class BridgeNetwork:
     ) -> Endpoint:
         """A new endpoint with an address of its own. Raises: see `AddressPool.take`; InvalidArgument: a bad MAC."""
         _, pool = self._ensured()
-        self._delete_lingering(_LINGER_SECONDS)
         mac = _checked(mac) if mac else None
+        self._collect(_LINGER_SECONDS, requested)
         address = pool.take(requested)
         endpoint_id = secrets.token_hex(32)
+        self._owned.add(endpoint_id)
         return Endpoint(
             id=endpoint_id,
             network=self.config.name,
@@ -159,7 +160,7 @@ class BridgeNetwork:
             self.ports.release(endpoint.id)
             raise
         self._published[endpoint.id] = bound
-        _forget_flows(bound, None)
+        self._forget_flows(bound, None)
         netlink.set_hairpin(endpoint.host_interface)
         return bound
 
@@ -173,12 +174,11 @@ class BridgeNetwork:
         if bound:
             self.firewall.unpublish(bound)
             self.ports.release(endpoint.id)
-        if netlink.unplug(endpoint.host_interface):
-            with self._lock:
-                self._leaving[endpoint.host_interface] = time.monotonic()
-        _forget_flows(bound, endpoint.address)
-        if self._pool is not None:
-            self._pool.release(IPv4Address(endpoint.address))
+            self._forget_flows(bound, endpoint.address)
+        with self._lock:
+            if endpoint.id in self._owned:
+                self._owned.discard(endpoint.id)
+                self._leaving[endpoint.host_interface] = (time.monotonic(), IPv4Address(endpoint.address))
 
     def statistics(self, endpoint: Endpoint) -> dict[str, int]:
         """Docker's counters of the container's interface (bytes, packets, errors, dropped); empty if it is gone."""
@@ -196,6 +196,7 @@ class BridgeNetwork:
         wanted = set()
         for one in live:
             wanted.add(one.endpoint.host_interface)
+            self._owned.add(one.endpoint.id)
             pool.take(IPv4Address(one.endpoint.address))
             if one.published:
                 self._adopt_ports(one)
@@ -223,7 +224,7 @@ class BridgeNetwork:
 
     def settle(self) -> None:
         """Delete now what release left to the end of a namespace."""
-        self._delete_lingering(0)
+        self._collect(0)
 
     def remove(self) -> None:
         """Remove all of this network: published ports, rules, bridge (another's bridge stays, its setting is reset)."""
@@ -241,16 +242,29 @@ class BridgeNetwork:
         elif link is not None:
             host.sysctl(f"conf/{self.config.bridge}/route_localnet", "0")
         self._bridge = self._pool = None
+        self._owned.clear()
 
-    def _delete_lingering(self, older_than_seconds: float) -> None:
+    def _collect(self, older_than_seconds: float, requested: IPv4Address | None = None) -> None:
+        """Free the addresses of released pairs that are gone; delete those that linger or whose address is wanted."""
         with self._lock:
             limit = time.monotonic() - older_than_seconds
-            due = [name for name, since in self._leaving.items() if since <= limit]
-            for name in due:
+            due = [
+                (name, address)
+                for name, (since, address) in self._leaving.items()
+                if since <= limit or address == requested or not netlink.exists(name)
+            ]
+            for name, _ in due:
                 del self._leaving[name]
-        for name in due:
-            if netlink.delete_link(name):
+        for name, address in due:
+            if netlink.exists(name) and netlink.delete_link(name):
                 log.info("an interface outlived its container and was removed", extra={"interface": name})
+            if self._pool is not None:
+                self._pool.release(address)
+
+    def _forget_flows(self, bound: Sequence[Published], address: str | None) -> None:
+        ports = {port.host_port for port in bound if port.protocol == "udp"}
+        if ports:
+            self.firewall.forget_udp(ports, address)
 
     def _ensured(self) -> tuple[host.Bridge, AddressPool]:
         if self._bridge is None or self._pool is None:
@@ -263,18 +277,6 @@ def _checked(mac: str) -> str:
     if len(pairs) != 6 or any(len(pair) != 2 or set(pair) - set("0123456789abcdef") for pair in pairs):
         raise InvalidArgument(f"{mac} is not a valid mac address")
     return ":".join(pairs)
-
-
-def _forget_flows(bound: Sequence[Published], address: str | None) -> None:
-    ports = {port.host_port for port in bound if port.protocol == "udp"}
-    if not ports:
-        return
-    try:
-        conntrack.forget_udp(ports=ports, address=address)
-    except KernelError as error:
-        if error.errno != errno.EBUSY:
-            raise
-        log.warning("old udp flows could not be removed", extra={"reason": str(error)})
 
 
 def default_network(

@@ -13,7 +13,6 @@ from collections.abc import Collection
 from minidocker.errors import KernelError
 from minidocker.linux.netlink import Message, Netlink, attribute, attributes
 
-_NETFILTER = 12
 _GET, _DELETE = 0x101, 0x102  # NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_{GET,DELETE}
 _CTA_TUPLE_ORIG, _CTA_TUPLE_REPLY, _CTA_ZONE = 1, 2, 18
 _TUPLE_IP, _TUPLE_PROTO, _PROTO_NUM, _PROTO_DST_PORT, _IP_V4_SRC = 1, 2, 1, 3, 1
@@ -21,26 +20,26 @@ _NESTED = 0x8000
 _BODY = struct.pack("=BBH", socket.AF_INET, 0, 0)
 
 
-def forget_udp(*, ports: Collection[int] = (), address: str | None = None) -> int:
+def forget_udp(netlink: Netlink, *, ports: Collection[int] = (), address: str | None = None) -> int:
     """Delete the UDP flows that were sent to one of these ports of the host, or that a container at `address` answers.
 
+    netlink  a socket to netfilter (family 12)
     Returns their number. A kernel without connection tracking has none.
     """
-    with Netlink(_NETFILTER, {_GET: "conntrack list", _DELETE: "conntrack delete"}) as netlink:
-        try:
-            entries = netlink.dump(_GET, _BODY)
-        except KernelError as error:
-            if error.errno in (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EINVAL):
-                return 0
-            raise
-        needle = socket.inet_aton(address) if address else None
-        deletions = [
-            Message(_DELETE, 0, _BODY + _key(found), "udp flow", tolerate=(errno.ENOENT,))
-            for found in (attributes(entry[4:]) for entry in entries if needle is None or ports or needle in entry)
-            if _matches(found, ports, needle)
-        ]
-        for start in range(0, len(deletions), 64):
-            netlink.batch(deletions[start : start + 64])
+    try:
+        entries = netlink.dump(_GET, _BODY)
+    except KernelError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EINVAL):
+            return 0
+        raise
+    needle = socket.inet_aton(address) if address else None
+    deletions = [
+        Message(_DELETE, 0, _BODY + _key(found), "udp flow", tolerate=(errno.ENOENT,))
+        for found in (attributes(entry[4:]) for entry in entries if needle is None or ports or needle in entry)
+        if _matches(found, ports, needle)
+    ]
+    for start in range(0, len(deletions), 64):
+        netlink.batch(deletions[start : start + 64])
     return len(deletions)
 
 

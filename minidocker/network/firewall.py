@@ -3,14 +3,14 @@
 Source  nft(8); DESIGN of the tables: rules.py and openings.py.
 Rules   - the wanted state is in memory; a change is one transaction, and if that is refused (somebody flushed the
           ruleset) the table is written anew from the wanted state.
-        - callable from any thread.
+        - callable from any thread: one lock for the table and the socket to netfilter.
 """
 
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from minidocker.network import nftables, openings, rules
+from minidocker.network import conntrack, openings, rules
 from minidocker.network.nftables import Nftables, NftablesError
 from minidocker.network.rules import NetworkRules, Published
 
@@ -68,6 +68,11 @@ class Firewall:
             gone = [key for key in map(rules.port_key, ports) if self._ports.pop(key, None) is not None]
             self._change(rules.change("delete", self.name, gone))
 
+    def forget_udp(self, ports: Collection[int], address: str | None) -> None:
+        """Forget UDP flows to these host ports, or answered from `address`: they follow an old translation."""
+        with self._lock:
+            conntrack.forget_udp(self._nftables.netfilter, ports=ports, address=address)
+
     def expect(self, address: str, ports: Sequence[Published]) -> None:
         """After a daemon's restart: these ports are published already; `rewrite` says so to the kernel."""
         with self._lock:
@@ -84,7 +89,7 @@ class Firewall:
         One small question to the kernel when nothing changed.
         """
         with self._lock:
-            if not self._networks or nftables.generation() == self._generation:
+            if not self._networks or self._nftables.generation() == self._generation:
                 return
             ruleset = self._nftables.list("ruleset")
             if not any(item.get("table", {}).get("name") == self.name for item in ruleset):
@@ -101,14 +106,14 @@ class Firewall:
 
     def _open(self) -> None:
         openings.open_for(self._nftables, self.name, list(self._networks))
-        self._generation = nftables.generation()
+        self._generation = self._nftables.generation()
 
     def _run(self, commands: str) -> None:
         """One transaction; if nobody else wrote since our last look, the new generation is ours."""
-        alone = nftables.generation() == self._generation
+        alone = self._nftables.generation() == self._generation
         self._nftables.run(commands)
         if alone:
-            self._generation = nftables.generation()
+            self._generation = self._nftables.generation()
 
     def _install(self) -> None:
         if self._installed:

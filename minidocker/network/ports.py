@@ -7,6 +7,7 @@ Rules   - a published port is held by a bound socket that does not listen: a sec
 """
 
 import errno
+import itertools
 import socket
 import threading
 from collections.abc import Iterable, Sequence
@@ -135,7 +136,7 @@ class HostPorts:
             return range(binding.host_ports[0], binding.host_ports[1] + 1)
         first, last = ephemeral_range()
         start = self._next if first <= self._next <= last else first
-        return [*range(start, last + 1), *range(first, start)]
+        return itertools.chain(range(start, last + 1), range(first, start))
 
 
 def ephemeral_range() -> tuple[int, int]:

@@ -106,15 +106,13 @@ def test_a_pair_is_made_and_configured_as_ip_shows_it() -> None:
     apart(outside)
 
 
-def test_unplug_takes_a_port_out_of_its_bridge_and_down() -> None:
+def test_deleting_one_end_deletes_the_pair_and_a_missing_one_is_said() -> None:
     def outside() -> None:
-        index = netlink.create_bridge("bridge9", "172.31.0.1/24", "02:42:00:00:00:09", 1500)
-        netlink.create_veth("veth9", index, "peer9", os.getpid(), "", 1500)
-        assert netlink.unplug("veth9")
-        (port,) = ip("link", "show", "veth9")
-        assert "master" not in port and "UP" not in port["flags"]
+        netlink.create_veth("veth9", 0, "peer9", os.getpid(), "", 1500)
+        assert netlink.exists("veth9") and netlink.exists("peer9")
         assert netlink.delete_link("veth9") and not netlink.delete_link("veth9")
-        assert netlink.link("peer9") is None and not netlink.unplug("veth9")
+        assert not netlink.exists("peer9") and netlink.link("peer9") is None
+        assert not netlink.set_hairpin("veth9")
 
     apart(outside)
 

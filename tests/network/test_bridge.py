@@ -4,6 +4,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from ipaddress import IPv4Address
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,6 +132,7 @@ def test_a_restart_with_a_new_address_is_seen_at_once_by_the_same_client(stage: 
     first = stage.container(network, "first", wish)
     assert neighbour.ask(protocol, HOST, 8080, local_port=5555).startswith("first")
     stage.stop(network, first)
+    network.settle()
     squatter = stage.container(network, "squatter")
     assert squatter.endpoint is not None and squatter.endpoint.address == "172.17.0.2"
     assert neighbour.ask(protocol, HOST, 8080, local_port=5556) == "refused"
@@ -233,16 +235,35 @@ def test_the_next_daemon_adopts_what_lives_and_sweeps_the_rest(stage: Stage) -> 
     assert ask_here(stage, "tcp", "127.0.0.1", 8080) == "refused"
 
 
-def test_release_unplugs_the_pair_at_once_and_settle_takes_what_lingers(stage: Stage) -> None:
+def test_an_address_is_not_given_again_while_the_old_interface_still_answers_on_it(stage: Stage) -> None:
     network = stage.network()
     web = stage.container(network)
     assert web.endpoint is not None
     network.release(web.endpoint)  # its namespace lives on, as with --network container:web
-    left = netlink.link(web.endpoint.host_interface)
-    assert left is not None and (left.master, left.up) == (0, False)
-    network.release(web.endpoint)
+    assert ask_here(stage, "tcp", web.endpoint.address, 80).startswith("web")
+    assert network.allocate("next").address != web.endpoint.address
     network.settle()
     assert netlink.link(web.endpoint.host_interface) is None
+    assert network.allocate("later").address == web.endpoint.address
+
+
+def test_an_address_that_is_asked_for_is_had_at_once(stage: Stage) -> None:
+    network = stage.network()
+    web = stage.container(network)
+    assert web.endpoint is not None
+    network.release(web.endpoint)
+    assert network.allocate("again", IPv4Address(web.endpoint.address)).address == web.endpoint.address
+    assert netlink.link(web.endpoint.host_interface) is None
+
+
+def test_a_second_release_does_not_free_what_another_has(stage: Stage) -> None:
+    network = stage.network()
+    first = network.allocate("first")
+    network.release(first)
+    second = network.allocate("second")
+    assert second.address == first.address
+    network.release(first)
+    assert network.allocate("third").address != second.address
 
 
 def test_a_subnet_in_use_on_the_host_is_skipped(stage: Stage) -> None:
