@@ -5,9 +5,9 @@ Rules   - synchronous; an engine calls it in threads, a notebook directly. Nothi
         - a container is found by its directory and the lock in it, and its processes by pid and start time together.
         - whoever gets a `Created` gives it to `start` or to `abandon`. A start that fails has released everything.
 
->>> runtime = Runtime(exec_root, ForkServer.spawn("minidocker-launcher", LAUNCHER, exec_root=exec_root, python_path=[]))  # doctest: +SKIP
->>> created = runtime.create("c1", bundle)                                                                 # doctest: +SKIP
->>> runtime.start(created)                                                                                 # doctest: +SKIP
+    runtime = Runtime(exec_root, ForkServer.spawn("minidocker-launcher", LAUNCHER, exec_root=exec_root, python_path=[]))
+    created = runtime.create("c1", bundle)
+    runtime.start(created)
 """
 
 import os
@@ -15,7 +15,8 @@ import select
 import shutil
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,16 @@ from minidocker.runtime.stdio import Streams
 from minidocker.runtime.sync import Channel, Message
 
 LAUNCHER = "minidocker.runtime.launcher:main"
+_DYING_SECONDS = 10.0
 _KINDS = {127: "not_found", 126: "not_executable"}
 
 
 class StartError(MinidockerError):
-    """The command did not run. `kind`: "not_found", "not_executable" or "failed"; `exit_code` 127, 126 or 128; `step` where it failed."""
+    """The command did not run.
+
+    kind       "not_found", "not_executable" or "failed"; exit_code: 127, 126 or 128
+    step       where it failed, "" for the execution itself
+    """
 
     def __init__(self, message: Message) -> None:
         text = f"{message.step}: {message.text}" if message.step else message.text
@@ -132,7 +138,7 @@ class Runtime:
         size: tuple[int, int] = (0, 0),
         open_stdin: bool = False,
     ) -> Created:
-        """Make one more process in a running container; its command waits for `start`, so that a client can attach first.
+        """Make one more process in a running container; its command waits for `start`, so a client can attach first.
 
         process     what it leaves empty (capabilities None, env, cwd "", rlimits) is the container's own
         user        Docker's user string, looked up in the container; None: process.user has the numbers
@@ -149,7 +155,7 @@ class Runtime:
         return self._launch(exec_id, directory, msgspec.json.encode(request))
 
     def exec(self, container_id: str, exec_id: str, process: runtime_spec.Process, **options: Any) -> Created:
-        """`prepare_exec` and `start` at once, for a command whose first output nobody waits for. Options as `prepare_exec`."""
+        """`prepare_exec` and `start` at once, if nobody waits for its first output. Options as `prepare_exec`."""
         created = self.prepare_exec(container_id, exec_id, process, **options)
         self.start(created)
         return created
@@ -222,8 +228,10 @@ class Runtime:
         return self.cgroup(id).pids()
 
     def kill_all(self, id: str) -> None:
-        """SIGKILL for all its processes, by their control group."""
-        self.cgroup(id).kill()
+        """SIGKILL for all its processes, by their control group; returns when its first process has ended."""
+        state = self.state(id)
+        with self._until_end_of(state):
+            self.cgroup(id).kill()
 
     def cgroup(self, id: str) -> Cgroup:
         """Its control group. Raises NotFound."""
@@ -298,8 +306,19 @@ class Runtime:
         if records.is_locked(directory) and not (directory / "exit.json").exists():
             raise Conflict(f"{id} is running: kill it first")
         if state is not None and state.cgroup:
-            Cgroup.open(state.cgroup, self._hierarchies).remove()
+            with self._until_end_of(state):
+                Cgroup.open(state.cgroup, self._hierarchies).remove()
         self._remove(directory)
+
+    @staticmethod
+    @contextmanager
+    def _until_end_of(state: State) -> Iterator[None]:
+        """Kill it within this: leaving waits until its first process has ended. A dying one is in no group any more."""
+        pidfd = records.open_process(state.pid, state.start_time)
+        yield
+        if pidfd is not None:
+            select.select([pidfd], [], [], _DYING_SECONDS)
+            os.close(pidfd)
 
     def _find(self, id: str) -> Path:
         for kind in ("containers", "execs"):
