@@ -1,10 +1,14 @@
 """Docker's own daemon and client, run with roots of their own: the oracle of the client and the command line."""
 
+import hashlib
+import io
+import json
 import os
 import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -87,6 +91,51 @@ def dockerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         daemon.send_signal(signal.SIGTERM)
         daemon.wait(30)
         log.close()
+
+
+@pytest.fixture(scope="session")
+def minidockerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of minidocker's daemon, started with roots of its own; it has the image `box:1`."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: minidockerd makes namespaces")
+    base = tmp_path_factory.mktemp("minidockerd")
+    url = f"unix://{base}/s"
+    log = (base / "log").open("wb")
+    daemon = subprocess.Popen(
+        [sys.executable, "-m", "minidocker.daemon.main", "--data-root", f"{base}/data", "--exec-root", f"{base}/exec",
+         "--pidfile", f"{base}/pid", "-H", url, "--bridge", "none"], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while b"ready" not in (base / "log").read_bytes():
+            assert daemon.poll() is None, (base / "log").read_text()
+            assert time.monotonic() < deadline, "minidockerd does not come up"
+        line = CommandLine([sys.executable, "-m", "minidocker.cli"], {**os.environ, "DOCKER_HOST": url})
+        loaded = line("load", stdin=_docker_archive(_base_image(base)))
+        assert loaded.out == f"Loaded image: {IMAGE}\n", loaded.err
+        yield url
+        remove_all(line)
+    finally:
+        daemon.send_signal(signal.SIGTERM)
+        daemon.wait(60)
+        log.close()
+
+
+def _docker_archive(layer: Path) -> bytes:
+    """The layer as an image in docker's archive format."""
+    content = layer.read_bytes()
+    config = {"architecture": "amd64", "os": "linux", "config": {"Cmd": ["sh"]},
+              "created": "2026-01-01T00:00:00Z",
+              "history": [{"created": "2026-01-01T00:00:00Z", "created_by": "the tests"}],
+              "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(content).hexdigest()}"]}}
+    manifest = [{"Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"]}]
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, member in (("layer.tar", content), ("config.json", json.dumps(config).encode()),
+                             ("manifest.json", json.dumps(manifest).encode())):
+            header = tarfile.TarInfo(name)
+            header.size = len(member)
+            archive.addfile(header, io.BytesIO(member))
+    return out.getvalue()
 
 
 def remove_all(docker: CommandLine) -> None:

@@ -13,7 +13,8 @@ from minidocker.cli.signals import forward
 from minidocker.cli.streams import Detached, Pump
 from minidocker.cli.terminal import DetachKeys, RawMode, follow_size
 from minidocker.client.resource import member
-from minidocker.client.transport import Response, quote
+from minidocker.client.response import Response
+from minidocker.client.transport import quote
 
 ATTACH_OPTIONS = """
     --detach-keys string   Keys that detach from the container

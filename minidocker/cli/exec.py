@@ -10,7 +10,8 @@ from minidocker.cli.create_body import Document, environment
 from minidocker.cli.options import Options
 from minidocker.cli.session import Command, CommandFailure, Session
 from minidocker.cli.streams import Detached, Pump
-from minidocker.client.transport import Connection, quote
+from minidocker.client.response import Connection
+from minidocker.client.transport import quote
 
 EXEC_OPTIONS = """
 -d, --detach               Run in the background

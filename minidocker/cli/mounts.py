@@ -44,6 +44,11 @@ _ALIASES = {"src": "source", "dst": "target", "destination": "target", "ro": "re
 _SWITCHES = ("readonly", "volume-nocopy", "bind-nonrecursive", "bind-create-src", "bind-recursive")
 
 
+_BIND_SWITCHES = {"bind-nonrecursive": "NonRecursive", "bind-create-src": "CreateMountpoint"}
+_RECURSIVE = {"disabled": {"NonRecursive": True}, "writable": {"ReadOnlyNonRecursive": True},
+              "readonly": {"ReadOnlyForceRecursive": True}}
+
+
 def mount(text: str) -> Document:
     """One --mount, such as `type=bind,src=/a,dst=/b,readonly`, as the API's Mount. Raises UsageError (125)."""
     import csv
@@ -84,15 +89,12 @@ def _mount(text: str, fields: dict[str, str], labels: Document, driver_options: 
             found["ReadOnly"] = _switch(text, name, value)
         elif name == "consistency":
             found["Consistency"] = value.lower()
+        elif name in _BIND_SWITCHES:
+            bind[_BIND_SWITCHES[name]] = _switch(text, name, value)
         elif name == "bind-propagation":
             bind["Propagation"] = value.lower()
-        elif name == "bind-nonrecursive":
-            bind["NonRecursive"] = _switch(text, name, value)
         elif name == "bind-recursive":
-            bind.update({"disabled": {"NonRecursive": True}, "writable": {"ReadOnlyNonRecursive": True},
-                         "readonly": {"ReadOnlyForceRecursive": True}}.get(value, {}))
-        elif name == "bind-create-src":
-            bind["CreateMountpoint"] = _switch(text, name, value)
+            bind.update(_RECURSIVE.get(value, {}))
         elif name == "volume-nocopy":
             volume["NoCopy"] = _switch(text, name, value)
         elif name == "volume-subpath":

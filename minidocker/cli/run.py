@@ -12,7 +12,7 @@ from minidocker.cli.create_body import Document, create_body
 from minidocker.cli.options import Options
 from minidocker.cli.session import Command, CommandFailure, Session, describe
 from minidocker.cli.streams import Detached, Pump
-from minidocker.client.transport import Response
+from minidocker.client.response import Response
 
 _NO_COMMAND = ("executable file not found", "no such file or directory", "system cannot find the file specified")
 _NOT_RUNNABLE = ("permission denied", "is a directory")

@@ -11,7 +11,8 @@ from _socket import MSG_DONTWAIT
 
 from minidocker.cli.session import write_all
 from minidocker.client.frames import Demultiplexer
-from minidocker.client.transport import Connection, half_close
+from minidocker.client.response import Connection
+from minidocker.client.transport import half_close
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from minidocker.client.frames import Demultiplexer
-from minidocker.client.transport import Connection, half_close
+from minidocker.client.response import Connection
+from minidocker.client.transport import half_close
 
 _PIECE_BYTES = 65536
 

@@ -194,8 +194,13 @@ def _discard(container: Container) -> None:
     """Remove it, unless the daemon does so itself at this moment."""
     try:
         container.remove(force=True)
-    except (NotFound, Conflict):
+    except NotFound:
         pass
+    except Conflict:        # its removal has begun
+        try:
+            container.wait(condition="removed")
+        except NotFound:
+            pass
 
 
 class Containers:

@@ -69,13 +69,17 @@ def connect_error(url: str, error: OSError) -> ConnectError:
     import errno
 
     path = url.removeprefix("unix://")
-    if error.errno in (errno.EACCES, errno.EPERM):
+    # An SSLError counts its own numbers: 1 is not EPERM there.
+    if path != url and error.errno in (errno.EACCES, errno.EPERM):
         return ConnectError(
             f"permission denied while trying to connect to the minidocker daemon socket at {url}: "
             f"run the command with sudo, or as a member of the group that owns {path}"
         )
     known = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR)
     reason = "" if error.errno in known else f" ({error.strerror or error})"
+    if path == url:
+        return ConnectError(f"Cannot connect to the minidocker daemon at {url}. Is the daemon running?{reason}\n"
+                            "check the address and the TLS options (--tlsverify, --tlscacert, --tlscert, --tlskey)")
     start = f"minidockerd --host {url}" if url != "unix:///run/minidocker/minidocker.sock" else "minidockerd"
     cure = f"start it with `sudo {start}` or `./lab setup`, or name another socket with -H or DOCKER_HOST"
     return ConnectError(f"Cannot connect to the minidocker daemon at {url}. Is the daemon running?{reason}\n{cure}")

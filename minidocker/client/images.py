@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from minidocker.client.documents import dumps
 from minidocker.client.resource import Document, Documents, Resource, document, documents, member
-from minidocker.client.transport import Response, Transport, quote
+from minidocker.client.response import Response
+from minidocker.client.transport import Transport, quote
 
 Progress = Callable[[Document], None]
 Names = list[str]       # `list` is a method below

@@ -2,7 +2,7 @@
 
 Source  Docker's "Protect the Docker daemon socket"; ssl(3).
 Rules   - imported only for tcp:// with TLS: `ssl` costs 20 ms.
-        - TLS has no half-close that both sides keep: `unwrap` sends close_notify, which ends stdin.
+        - the half-close of TLS is close_notify: sent without waiting for the other side's, whose output goes on.
 """
 
 import socket
@@ -21,3 +21,15 @@ def wrap(sock: RawSocket, host: str, files: TlsFiles) -> RawSocket:
     if files.certificate:
         context.load_cert_chain(files.certificate, files.key)
     return context.wrap_socket(socket.socket(fileno=sock.detach()), server_hostname=host)
+
+
+def half_close(sock: RawSocket) -> None:
+    """Send close_notify: the other side reads our end of input, and may go on writing."""
+    assert isinstance(sock, ssl.SSLSocket)
+    sock.setblocking(False)
+    try:
+        sock.unwrap()
+    except ssl.SSLWantReadError:
+        pass        # our part is sent; the answer comes after the output
+    finally:
+        sock.setblocking(True)

@@ -11,9 +11,9 @@ import pytest
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]  # fake_daemon.py, docker_oracle.py
 
-from docker_oracle import CommandLine, dockerd, remove_all  # noqa: E402
+from docker_oracle import CommandLine, dockerd, minidockerd, remove_all  # noqa: E402
 
-__all__ = ["dockerd"]
+__all__ = ["dockerd", "minidockerd"]
 
 ROOT = Path(__file__).resolve().parents[2]
 START = [str(Path(sys.base_prefix) / "bin" / f"python{sysconfig.get_python_version()}"), "-ISE",

@@ -1,4 +1,4 @@
-"""run, exec and attach: streams, exit statuses, signals and terminals, on Docker's daemon."""
+"""run, exec and attach: streams, exit statuses, signals and terminals, on Docker's daemon and on ours."""
 
 import os
 import pty
@@ -8,11 +8,21 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from docker_oracle import CommandLine, remove_all
 
 SEVERAL_MEGABYTES = 3_000_000
+
+
+@pytest.fixture(params=["dockerd", "minidockerd"])
+def mini(request: pytest.FixtureRequest, cli: CommandLine) -> Iterator[CommandLine]:
+    """Our client, on the one daemon and on the other."""
+    line = replace(cli, environment={**cli.environment, "DOCKER_HOST": request.getfixturevalue(request.param)})
+    yield line
+    remove_all(line)
 
 
 KILLED = "sh -c 'sh -c \"kill -9 \\$\\$\"; exit $?'"

@@ -10,9 +10,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # docker_oracle.py
 
-from docker_oracle import dockerd
+from docker_oracle import dockerd, minidockerd
 
-__all__ = ["dockerd"]
+__all__ = ["dockerd", "minidockerd"]
 
 
 class Script:
