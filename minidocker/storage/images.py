@@ -8,13 +8,14 @@ Rules   - `images.json` is the truth; a blob or layer that no image there needs,
         - layers base first.
 """
 
+import logging
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
-from minidocker.errors import Conflict, InvalidArgument, NotFound, VerificationError
+from minidocker.errors import Conflict, InvalidArgument, MinidockerError, NotFound, VerificationError
 from minidocker.oci import image_config
 from minidocker.oci.digest import Digest, chain_id
 from minidocker.oci.image_config import ImageConfig
@@ -22,6 +23,8 @@ from minidocker.oci.manifest import DOCKER_CONFIG, DOCKER_LAYER, DOCUMENT_LIMIT_
 from minidocker.oci.reference import Reference
 from minidocker.storage import records
 from minidocker.storage.blobs import BlobStore
+
+log = logging.getLogger(__name__)
 
 
 class ImageLayer(msgspec.Struct, frozen=True):
@@ -101,7 +104,15 @@ class ImageStore:
         self.blobs = blobs or BlobStore(root)
         self._lock = threading.RLock()
         self._index = records.read(self.path, _Index) if self.path.exists() else _Index()
-        self._images = {Digest(id): self._assemble(Digest(id), stored) for id, stored in self._index.images.items()}
+        self._images = dict(self._whole_images())
+
+    def _whole_images(self) -> Iterator[tuple[Digest, Image]]:
+        """One image whose config was damaged must not keep all others from being used."""
+        for text, stored in self._index.images.items():
+            try:
+                yield Digest(text), self._assemble(Digest(text), stored)
+            except (MinidockerError, ValueError) as error:
+                log.warning("image is damaged and left out; pull it again", extra={"image": text, "reason": str(error)})
 
     def _assemble(self, id: Digest, stored: _Stored) -> Image:
         config = image_config.parse(self.blobs.read(id, DOCUMENT_LIMIT_BYTES), f"config of image {id}")

@@ -141,7 +141,8 @@ class LayerStore:
         """
         directory = self._make_staged()
         try:
-            (directory / "diff").mkdir(mode=0o755)
+            (directory / "diff").mkdir()
+            (directory / "diff").chmod(0o755)  # a container's "/", whatever the umask of the daemon
             unpacked = self._worker.unpack(
                 blob,
                 directory / "diff",

@@ -126,6 +126,18 @@ def test_removed_image_and_its_names_are_gone_after_a_restart(store: ImageStore,
     assert json.loads((tmp_path / "images.json").read_bytes()) == {"images": {}, "references": {}}
 
 
+def test_damaged_image_does_not_keep_the_others_away(store: ImageStore, tmp_path: Path) -> None:
+    bad, good = add(store, author="1", names=("bad:1",)), add(store, author="2", names=("good:1",))
+    store.blobs.path(bad.id).write_bytes(b"damaged")
+    again = ImageStore(tmp_path)
+    assert again.list() == (good,)
+    with pytest.raises(NotFound):
+        again.find("bad:1")
+    again.blobs.delete(bad.id)
+    assert add(again, author="1").id == bad.id  # pulled again
+    assert again.find("bad:1").id == bad.id
+
+
 def test_needed_blobs_and_chains_are_all_that_images_use(store: ImageStore) -> None:
     image = add(store, b"base", b"top")
     assert store.needed_blobs() == {image.id, Digest.of(b"gzbase"), Digest.of(b"gztop")}

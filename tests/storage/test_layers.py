@@ -274,6 +274,7 @@ def test_a_crash_at_any_step_of_the_commit_leaves_all_or_nothing(
         patch.setattr(owner, name, crash)
         with pytest.raises(KeyboardInterrupt):
             stores.layers.apply(blob, None, Digest.of(layer), None)
+    assert os.listdir(stores.layers.directory / "staged") == []
     again = LayerStore(copy, worker)
     again.repair()
     assert os.listdir(again.directory / "staged") == []
@@ -346,6 +347,7 @@ def test_128th_layer_is_refused(stores: Stores, tmp_path: Path) -> None:
         wanted.append((path, None, Digest.of(layer)))
     with pytest.raises(InvalidArgument, match="more than 127 layers"):
         stores.layers.apply_all(wanted)
+    assert os.listdir(stores.layers.directory / "staged") == []
 
 
 def test_whiteout_hides_a_file_of_the_layer_below(stores: Stores, worker: Worker, tmp_path: Path) -> None:
