@@ -30,13 +30,11 @@ SUBPROCESS_EDGES = {
     "cli/credentials.py",
     "linux/forkserver.py",
     "registry/credentials.py",
-    "network/ports.py",
-    "network/nftables.py",
-    "network/firewall.py",
+    "network/iptables.py",
     "engine/processes.py",
     "runtime/hooks.py",
 }
-CTYPES_EDGES = {"linux/syscall.py", "network/nftables.py", "network/ports.py"}
+CTYPES_EDGES = {"linux/syscall.py", "network/nftables.py"}
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "manager", "misc"}
 
 

@@ -1,25 +1,23 @@
 """Accept rules of ours in other tables whose FORWARD drops: put in with a mark, taken out at the end.
 
-Source  nft(8), iptables-nft(8), iptables-legacy(8). An accept is final in its own chain only, a drop everywhere.
+Source  nft(8), iptables-nft(8). An accept is final in its own chain only, a drop everywhere.
 Rules   - a rule of ours accepts what a bridge of ours sends or gets; who may talk to whom is decided by drops in our
           own table.
         - it is known by its comment, the mark, and only rules with our mark are ever removed; others' stay as they are.
+        - the old iptables' tables are no nftables tables: iptables.py does the same there.
         - tables of other minidocker daemons are left out: they drop what goes to their own bridges only.
 """
 
 import logging
-import subprocess
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
+from minidocker.network import iptables
 from minidocker.network.nftables import Nftables, NftablesError
 
 log = logging.getLogger(__name__)
 
 _PREFIX = "minidocker-"
-_LEGACY_TABLES = Path("/proc/net/ip_tables_names")
-_LEGACY = "iptables-legacy"
 
 
 def dropping_chains(ruleset: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
@@ -89,8 +87,7 @@ def open_for(nftables: Nftables, mark: str, bridges: Sequence[str]) -> None:
             nftables.run(command)
         except NftablesError as error:
             log.warning("a forward chain takes no rule of ours", extra={"rule": command, "reason": str(error)})
-    for side, bridge in ((side, bridge) for bridge in bridges for side in ("-i", "-o")):
-        _legacy_open(mark, side, bridge)
+    iptables.open_for(mark, bridges)
 
 
 def close_for(nftables: Nftables, mark: str, bridge: str | None = None) -> None:
@@ -100,35 +97,4 @@ def close_for(nftables: Nftables, mark: str, bridge: str | None = None) -> None:
             nftables.run(command)
         except NftablesError as error:
             log.warning("a marked rule could not be removed", extra={"rule": command, "reason": str(error)})
-    for rule in _legacy_rules():
-        if mark in rule and (bridge is None or bridge in rule):
-            _legacy("-D", *rule[1:])
-
-
-def _legacy_open(mark: str, side: str, bridge: str) -> None:
-    rules = _legacy_rules()
-    dropping = any(rule[:3] == ["-P", "FORWARD", "DROP"] or rule[-1] in ("DROP", "REJECT") for rule in rules)
-    wanted = ["FORWARD", side, bridge, "-m", "comment", "--comment", mark, "-j", "ACCEPT"]
-    if dropping and ["-A", *wanted] not in rules:
-        _legacy("-I", *wanted)
-
-
-def _legacy_rules() -> list[list[str]]:
-    """The old iptables' FORWARD chain, a word list a rule; empty where the old tables are not in use."""
-    try:
-        if "filter" not in _LEGACY_TABLES.read_text().split():
-            return []
-    except OSError:
-        return []
-    return [[word.strip('"') for word in line.split()] for line in _legacy("-S", "FORWARD").splitlines()]
-
-
-def _legacy(*arguments: str) -> str:
-    try:
-        done = subprocess.run([_LEGACY, "-w", *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        log.warning("old iptables rules are in use and their program is not installed", extra={"program": _LEGACY})
-        return ""
-    if done.returncode:
-        log.warning("iptables-legacy failed", extra={"arguments": arguments, "reason": done.stderr.strip()})
-    return done.stdout
+    iptables.close_for(mark, bridge)
