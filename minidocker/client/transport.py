@@ -216,9 +216,4 @@ def _send_chunked(connection: Connection, head: bytes, pieces: "Iterable[bytes]"
 
 def half_close(connection: Connection) -> None:
     """Tell the daemon that no more input comes; output goes on."""
-    if hasattr(connection.sock, "unwrap"):
-        from minidocker.client.tls import half_close as end_tls
-
-        end_tls(connection.sock)
-    else:
-        connection.sock.shutdown(SHUT_WR)
+    connection.sock.shutdown(SHUT_WR)

@@ -58,6 +58,8 @@ def normal(body: bytes) -> Any:
     for key in ("MemorySwappiness",):
         if host.get(key) == -1:
             del host[key]
+    if host.get("Binds"):
+        host["Binds"].sort()
     document["Env"] = sorted(document.get("Env") or [])     # docker's client shuffles them
     # Before API 1.44 the address stands outside, from then on at the endpoint; ours sends both.
     document.pop("MacAddress", None)

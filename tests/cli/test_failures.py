@@ -58,7 +58,15 @@ def test_a_socket_of_another_group_says_how_to_get_in(cli: Any, tmp_path: Path) 
 def test_h_and_docker_host_name_the_daemon_and_h_wins(cli: Any, tmp_path: Path) -> None:
     assert "at unix:///env.sock" in cli("ps", DOCKER_HOST="unix:///env.sock").err
     assert "at unix:///flag.sock" in cli("-H unix:///flag.sock ps", DOCKER_HOST="unix:///env.sock").err
-    assert "at unix:///run/minidocker/minidocker.sock" in cli("--context default -H '' ps", DOCKER_HOST="").err
+
+
+def test_without_a_word_the_daemon_is_the_one_on_the_default_socket() -> None:
+    from minidocker.cli.main import GLOBAL_OPTIONS, open_session
+    from minidocker.cli.options import parse
+
+    for words in ([], ["--context", "default"]):
+        session = open_session(parse(GLOBAL_OPTIONS, words)[0], {})
+        assert session.transport.url == "unix:///run/minidocker/minidocker.sock"
 
 
 def test_an_address_that_is_none_is_refused(cli: Any) -> None:

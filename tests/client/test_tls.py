@@ -66,12 +66,13 @@ def echo(files: Path) -> Iterator[str]:
 def test_the_end_of_the_input_leaves_the_output_open(echo: str, files: Path) -> None:
     tls = TlsFiles(str(files / "ca.pem"), str(files / "cert.pem"), str(files / "key.pem"))
     connection = Transport(echo, tls).request("POST", "/x", hijack=True).take_connection()
-    connection.sock.sendall(b"abc")
+    sent = bytes(range(256)) * 4000
+    connection.sock.sendall(sent)
     half_close(connection)
-    seen = b""
+    seen = connection.buffer
     while piece := connection.fill():
         seen += piece
-    assert seen == b"cba"
+    assert seen == sent[::-1]
     connection.close()
 
 
