@@ -24,7 +24,7 @@ from minidocker.oci.manifest import DOCUMENT_LIMIT_BYTES, LAYER_COUNT_LIMIT, Des
 from minidocker.oci.reference import Reference
 from minidocker.storage import trees
 from minidocker.storage.compression import Readable, decompress, detect
-from minidocker.storage.extract import components
+from minidocker.storage.directories import components
 from minidocker.storage.images import ImageLayer
 from minidocker.storage.streams import ByteStream
 from minidocker.storage.tar import FILE, HARDLINK, SYMLINK, TarReader

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 
 import msgspec
 
-from minidocker.storage.extract import OPAQUE_XATTR, is_whiteout
+from minidocker.storage.directories import OPAQUE_XATTR, is_whiteout
 from minidocker.storage.tar_writer import TarWriter
 from minidocker.storage.walk import walk, write
 

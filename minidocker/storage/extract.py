@@ -17,8 +17,17 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 
 from minidocker.errors import Breakout, Conflict, InvalidArgument, KernelError, MinidockerError
-from minidocker.linux.mounts import Resolve, mkdirs_in_root, open_in_root, openat2
+from minidocker.linux.mounts import open_in_root, openat2
 from minidocker.storage import trees
+from minidocker.storage.directories import (
+    BENEATH,
+    OPAQUE_XATTR,
+    Directories,
+    components,
+    is_whiteout,
+    lstat,
+    mark_opaque_at,
+)
 from minidocker.storage.tar import (
     BLOCK_DEVICE,
     CHARACTER,
@@ -36,28 +45,8 @@ Data = Iterable[tuple[int, memoryview]]
 WHITEOUT = ".wh."
 WHITEOUT_META = ".wh..wh."
 OPAQUE = ".wh..wh..opq"
-OPAQUE_XATTR = "trusted.overlay.opaque"
 _OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")  # what the kernel keeps there is never a stranger's to say
-_OPEN_DIRECTORIES = 64
-_LINKS_LIMIT = 40
-_BENEATH = Resolve.BENEATH | Resolve.NO_MAGICLINKS
 _READ_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
-
-
-def components(name: str, entry_name: str) -> list[str]:
-    """`name` as path components, "." and ".." worked out.
-
-    Raises  Breakout: it climbs above the root; `entry_name` says whose name or link it is.
-    """
-    parts: list[str] = []
-    for part in name.split("/"):
-        if part == "..":
-            if not parts:
-                raise Breakout(f"entry {entry_name[:300]!r} leaves the root: {name[:300]!r} climbs above it")
-            parts.pop()
-        elif part not in ("", "."):
-            parts.append(part)
-    return parts
 
 
 class Extractor:
@@ -83,7 +72,7 @@ class Extractor:
         self._layer = layer
         self._owner = owner
         self._keep_kind = keep_kind
-        self._open: dict[tuple[str, ...], int] = {}
+        self._directories = Directories(root_fd, len(self._base), revives=layer)
         self._times: list[tuple[str, int]] = []
         self.size = 0
 
@@ -93,7 +82,7 @@ class Extractor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._forget()
+        self._directories.forget()
 
     def extract(self, reader: TarReader) -> None:
         """All entries of an archive. Raises what `put` raises, and TarError."""
@@ -136,7 +125,7 @@ class Extractor:
         if self._layer and any(part.startswith(WHITEOUT_META) and part != OPAQUE for part in parts):
             return  # other marks of aufs, meant for nobody else
         leaf = parts.pop()
-        parent = self._directory(parts, entry)
+        parent = self._directories.open(parts, entry.name)
         if self._layer and leaf.startswith(WHITEOUT):
             self._whiteout(parent, leaf, entry)
         elif entry.kind == FILE:
@@ -148,97 +137,9 @@ class Extractor:
         else:
             self._special(parent, leaf, entry)
 
-    # -- where
-
-    def _directory(self, parts: list[str], entry: TarEntry) -> int:
-        """A descriptor of the directory `parts`, made if missing; owned by the cache."""
-        key = tuple(parts)
-        fd = self._open.get(key)
-        if fd is not None:
-            return fd
-        path = "/".join(parts) or "."
-        try:
-            fd = openat2(self._root, path, _READ_DIRECTORY, 0, _BENEATH)
-        except KernelError as error:
-            if error.errno == errno.EXDEV:
-                self._refuse_climbing(parts, entry)
-            if error.errno == errno.ENOTDIR and self._layer:
-                self._revive(parts)
-            elif error.errno not in (errno.ENOENT, errno.EXDEV):
-                raise
-            made = mkdirs_in_root(self._root, path)
-            try:
-                fd = os.open(".", _READ_DIRECTORY | os.O_CLOEXEC, dir_fd=made)
-            finally:
-                os.close(made)
-        return self._keep(key, fd)
-
-    def _keep(self, key: tuple[str, ...], fd: int) -> int:
-        if len(self._open) >= _OPEN_DIRECTORIES:
-            self._forget()
-        before = self._open.pop(key, None)
-        if before is not None:
-            os.close(before)
-        self._open[key] = fd
-        return fd
-
-    def _forget(self) -> None:
-        """Close all directories: a name may mean another one from now on."""
-        for fd in self._open.values():
-            os.close(fd)
-        self._open.clear()
-
-    def _refuse_climbing(self, parts: list[str], entry: TarEntry) -> None:
-        """Raise Breakout if a relative symlink on the way climbs above the root; an absolute one starts at the root."""
-        real: list[str] = []
-        todo = parts[::-1]
-        for _ in range(_LINKS_LIMIT + len(parts) + 4096):
-            if not todo:
-                return
-            part = todo.pop()
-            if part == "..":
-                if not real:
-                    raise Breakout(f"entry {entry.name[:300]!r} leaves the root through a symbolic link")
-                real.pop()
-                continue
-            if part in ("", "."):
-                continue
-            target = self._read_link([*real, part])
-            if target is None:
-                real.append(part)
-                continue
-            if target.startswith("/"):
-                real = []
-            todo += target.split("/")[::-1]
-
-    def _read_link(self, real: list[str]) -> str | None:
-        try:
-            fd = openat2(self._root, "/".join(real), os.O_PATH | os.O_NOFOLLOW, 0, _BENEATH)
-        except KernelError:
-            return None
-        try:
-            return os.readlink("", dir_fd=fd) if stat.S_ISLNK(os.fstat(fd).st_mode) else None
-        finally:
-            os.close(fd)
-
-    def _revive(self, parts: list[str]) -> None:
-        """A whiteout of this layer stands where a directory must be: the new directory hides the old one (opaque)."""
-        for count in range(len(self._base) + 1, len(parts) + 1):
-            fd = open_in_root(self._root, "/".join(parts[: count - 1]) or ".", _READ_DIRECTORY)
-            try:
-                status = _lstat(parts[count - 1], fd)
-                if status is not None and is_whiteout(status):
-                    os.unlink(parts[count - 1], dir_fd=fd)
-                    os.mkdir(parts[count - 1], 0o755, dir_fd=fd)
-                    _mark_opaque_at(parts[count - 1], fd)
-                    return
-            finally:
-                os.close(fd)
-        raise InvalidArgument(f"a file stands where the directory {'/'.join(parts)[:300]!r} must be")
-
     def _clear(self, parent: int, leaf: str, entry: TarEntry) -> bool:
         """Remove what has the entry's name already; True if it was a whiteout."""
-        status = _lstat(leaf, parent)
+        status = lstat(leaf, parent)
         if status is None:
             return False
         is_directory = stat.S_ISDIR(status.st_mode)
@@ -246,20 +147,12 @@ class Extractor:
             there, new = ("directory", "non-directory") if is_directory else ("non-directory", "directory")
             raise Conflict(f"cannot overwrite {there} {leaf!r} with {new} {entry.name[:300]!r}")
         if is_directory or stat.S_ISLNK(status.st_mode):
-            self._forget_all_but(parent)  # names that led through it mean something else now
+            self._directories.forget_all_but(parent)  # names that led through it mean something else now
         if is_directory:
             trees.remove(leaf, parent)
         else:
             os.unlink(leaf, dir_fd=parent)
         return is_whiteout(status)
-
-    def _forget_all_but(self, fd: int) -> None:
-        for key, other in list(self._open.items()):
-            if other != fd:
-                os.close(other)
-                del self._open[key]
-
-    # -- what
 
     def _file(self, parent: int, leaf: str, entry: TarEntry, data: Data) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -293,7 +186,7 @@ class Extractor:
         try:
             os.mkdir(leaf, 0o700, dir_fd=parent)
         except FileExistsError:
-            status = _lstat(leaf, parent)
+            status = lstat(leaf, parent)
             if status is None or not stat.S_ISDIR(status.st_mode):
                 was_whiteout = self._clear(parent, leaf, entry)
                 os.mkdir(leaf, 0o700, dir_fd=parent)
@@ -306,7 +199,7 @@ class Extractor:
             os.close(fd)
             raise
         self._times.append(("/".join([*parts, leaf]), entry.mtime_ns))
-        self._keep((*parts, leaf), fd)
+        self._directories.keep((*parts, leaf), fd)
 
     def _hard_link(self, parent: int, leaf: str, entry: TarEntry, parts: list[str]) -> None:
         target = self._base + components(entry.link, entry.name)
@@ -316,16 +209,16 @@ class Extractor:
             raise InvalidArgument(f"entry {entry.name[:300]!r} is a hard link to the root")
         target_leaf = target.pop()
         try:
-            target_parent = openat2(self._root, "/".join(target) or ".", os.O_PATH | os.O_DIRECTORY, 0, _BENEATH)
+            target_parent = openat2(self._root, "/".join(target) or ".", os.O_PATH | os.O_DIRECTORY, 0, BENEATH)
         except KernelError as error:
             if error.errno != errno.EXDEV:
                 raise _no_target(entry) from None
-            self._refuse_climbing(target, entry)
+            self._directories.refuse_climbing(target, entry.name)
             target_parent = open_in_root(self._root, "/".join(target), os.O_PATH | os.O_DIRECTORY)
         try:
-            if _lstat(target_leaf, target_parent) is None:
+            if lstat(target_leaf, target_parent) is None:
                 raise _no_target(entry)
-            if _lstat(leaf, parent) is not None:
+            if lstat(leaf, parent) is not None:
                 self._clear(parent, leaf, entry)
             os.link(target_leaf, leaf, src_dir_fd=target_parent, dst_dir_fd=parent, follow_symlinks=False)
         finally:
@@ -348,7 +241,7 @@ class Extractor:
 
     def _special(self, parent: int, leaf: str, entry: TarEntry) -> None:
         """Symlinks, devices and FIFOs."""
-        if _lstat(leaf, parent) is not None:
+        if lstat(leaf, parent) is not None:
             self._clear(parent, leaf, entry)
         if entry.kind == SYMLINK:
             os.symlink(entry.link, leaf, dir_fd=parent)
@@ -373,31 +266,11 @@ class Extractor:
         hidden = leaf.removeprefix(WHITEOUT)
         if hidden in ("", ".", ".."):
             raise Breakout(f"entry {entry.name[:300]!r} is a whiteout of {hidden!r}, which is no name in its directory")
-        status = _lstat(hidden, parent)
+        status = lstat(hidden, parent)
         if status is None:
             os.mknod(hidden, stat.S_IFCHR, 0, dir_fd=parent)
         elif stat.S_ISDIR(status.st_mode):
-            _mark_opaque_at(hidden, parent)
-
-
-def is_whiteout(status: os.stat_result) -> bool:
-    """Is it overlayfs's mark of a deleted name?"""
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
-
-
-def _lstat(name: str, dir_fd: int) -> os.stat_result | None:
-    try:
-        return os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-
-
-def _mark_opaque_at(name: str, dir_fd: int) -> None:
-    fd = os.open(name, _READ_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
-    try:
-        os.setxattr(fd, OPAQUE_XATTR, b"y")
-    finally:
-        os.close(fd)
+            mark_opaque_at(hidden, parent)
 
 
 def _set_xattr(target: int | str, name: str, value: bytes) -> None:

@@ -26,7 +26,7 @@ from minidocker.oci import codec
 from minidocker.oci.digest import Digest
 from minidocker.oci.manifest import LAYER_COUNT_LIMIT
 from minidocker.storage import records, trees
-from minidocker.storage.extract import OPAQUE_XATTR
+from minidocker.storage.directories import OPAQUE_XATTR
 from minidocker.storage.worker import Worker
 from minidocker.storage.worker_protocol import EMPTY
 

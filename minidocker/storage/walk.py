@@ -12,7 +12,8 @@ import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from minidocker.storage.extract import OPAQUE, OPAQUE_XATTR, WHITEOUT, is_whiteout, pieces_of
+from minidocker.storage.directories import OPAQUE_XATTR, is_whiteout
+from minidocker.storage.extract import OPAQUE, WHITEOUT, pieces_of
 from minidocker.storage.tar import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, FILE, HARDLINK, SYMLINK, TarEntry
 from minidocker.storage.tar_writer import TarWriter
 
