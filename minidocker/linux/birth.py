@@ -1,8 +1,10 @@
 """Birth in a control group: a child that is in its version 2 group from its first instruction on.
 
 Source  clone3(2), CLONE_INTO_CGROUP (Linux 5.7); kernel include/uapi/linux/sched.h, struct clone_args.
-Rules   - moving a process into a version 2 group holds up every fork of the machine for an RCU grace period (5 to 10 ms);
-          being born there costs nothing. Version 1 trees know no such birth: the child moves itself there, which is cheap.
+Rules   - moving a process into a version 2 group holds up every fork of the machine for an RCU grace period (5 to 10
+          ms);
+          being born there costs nothing. Version 1 trees know no such birth: the child moves itself there, which is
+          cheap.
         - the caller must be its process's only thread, as for fork.
 """
 

@@ -1,9 +1,11 @@
 """Attach: whoever connects to a container's attach.sock gets its output, and may give it input.
 
 Source  unix(7); Docker Engine API, "Attach to a container": frames of [stream, 0, 0, 0, length as uint32] and payload.
-Rules   - one JSON line says what is wanted (`Wish`), one JSON line answers; then bytes, framed unless there is a terminal.
+Rules   - one JSON line says what is wanted (`Wish`), one JSON line answers; then bytes, framed unless there is a
+          terminal.
         - a half-close ends the client's stdin, never its output.
-        - watchers get a byte when the log has grown; it is dropped when they have one already. Their end of file: the log is whole.
+        - watchers get a byte when the log has grown; it is dropped when they have one already. Their end of file: the
+          log is whole.
 """
 
 import os

@@ -224,12 +224,8 @@ def parser() -> argparse.ArgumentParser:
             made.add_argument("id")
         return made
 
-    for name, function in (("create", create), ("run", run)):
-        made = verb(name, function)
-        made.add_argument("-b", "--bundle", type=Path, default=Path())
-        made.add_argument("--pid-file", type=Path)
-        made.add_argument("--console-socket", type=Path)
-        made.add_argument("--no-pivot", "--no-new-keyring", action="store_true", help="accepted, not done")
+    _add_create(verb("create", create))
+    made = _add_create(verb("run", run))
     made.add_argument("-d", "--detach", action="store_true")
     made.add_argument("--keep", action="store_true")
     for name, function in (("start", start), ("state", state), ("pause", pause), ("resume", resume)):
@@ -247,6 +243,16 @@ def parser() -> argparse.ArgumentParser:
     verb("spec", spec, identified=False).add_argument("-b", "--bundle", type=Path, default=Path())
     verb("features", features, identified=False)
     return top
+
+
+def _add_create(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    made.add_argument("-b", "--bundle", type=Path, default=Path())
+    made.add_argument("--pid-file", type=Path)
+    made.add_argument("--console-socket", type=Path)
+    made.add_argument(
+        "--no-pivot", "--no-new-keyring", action="store_true", help="accepted; both are done nevertheless"
+    )
+    return made
 
 
 def _add_exec(made: argparse.ArgumentParser) -> None:

@@ -1,10 +1,10 @@
 """A container as its monitor starts it: control group, pid namespace, and the fork of pid 1.
 
 Source  pid_namespaces(7), user_namespaces(7), time_namespaces(7), cgroups(7).
-Rules   - the monitor unshares pid (and time) only, whose effect is on its child; pid 1 unshares the rest, because pivot_root
-          moves every process that shares a mount namespace.
-        - with a user namespace a process in between makes it, since whoever makes it loses its power over the host; the monitor
-          writes the maps and is the subreaper that pid 1 falls to.
+Rules   - the monitor unshares pid (and time) only, whose effect is on its child; pid 1 unshares the rest, because
+          pivot_root moves every process that shares a mount namespace.
+        - with a user namespace a process in between makes it, since whoever makes it loses its power over the host;
+          the monitor writes the maps and is the subreaper that pid 1 falls to.
         - the device filter stands before anything of the container runs, or the container does not.
 """
 

@@ -14,7 +14,7 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def copy_tree(source: int, target: int) -> None:
-    """Copy the content of the directory `source` into the directory `target` (both descriptors), owners and modes too."""
+    """Copy the content of the directory `source` into the directory `target` (descriptors), owners and modes too."""
     status = os.fstat(source)
     os.fchown(target, status.st_uid, status.st_gid)
     os.fchmod(target, stat.S_IMODE(status.st_mode))

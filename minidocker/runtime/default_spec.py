@@ -1,4 +1,4 @@
-"""The config.json that `minidocker-runtime spec` writes: a shell in every namespace, with Docker's limits on what it may see.
+"""The config.json that `minidocker-runtime spec` writes: a shell in namespaces of its own.
 
 Source  runc-spec(8); Docker's default masked and read-only paths and mounts.
 """

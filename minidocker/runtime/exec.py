@@ -2,8 +2,10 @@
 
 Source  setns(2) with a pidfd, pid_namespaces(7); CVE-2019-5736, CVE-2016-9962, CVE-2024-21626.
 Rules   - the container's pid 1 is named by a pidfd whose start time was checked, never by a pid alone.
-        - the monitor enters the pid namespace only, so that its child is born there; the child enters all others by one call.
-        - the child closes every descriptor and becomes non-dumpable before it enters: what is in there must not get hold of us.
+        - the monitor enters the pid namespace only, so that its child is born there; the child enters all others by
+          one call.
+        - the child closes every descriptor and becomes non-dumpable before it enters: what is in there must not get
+          hold of us.
         - capabilities, filter and no_new_privs are the container's own unless the request says otherwise.
 """
 

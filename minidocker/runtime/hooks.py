@@ -1,7 +1,8 @@
 """Hooks: programs that others want to be run at points of a container's life.
 
 Source  OCI runtime-spec, config.md, "POSIX-platform Hooks".
-Rules   - the container's state is their standard input, as JSON; their environment is what config.json gives, nothing more.
+Rules   - the container's state is their standard input, as JSON; their environment is what config.json gives, nothing
+          more.
         - the first that fails ends the container's creation; those after its end (poststop) only warn.
 """
 

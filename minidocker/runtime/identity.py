@@ -3,8 +3,8 @@
 Source  credentials(7), capabilities(7), prctl(2); the order is DESIGN's, its reasons are at the lines below.
 Rules   - groups first: after the change of uid nobody may set them.
         - uid with keepcaps: the capabilities are still needed to cut the bounding set and to load the filter.
-        - the permitted set is left to execve, which cuts it to the bounding set (root) or to nothing (all others): dropped
-          earlier, the filter could not be loaded.
+        - the permitted set is left to execve, which cuts it to the bounding set (root) or to nothing (all others):
+          dropped earlier, the filter could not be loaded.
         - parent-death signal last: a change of uid clears it.
 """
 

@@ -2,9 +2,10 @@
 
 Source  OCI runtime-spec: config.md, config-linux.md, runtime.md (lifecycle); namespaces(7), cgroups(7).
 Rules   - control groups are joined before the cgroup namespace is made, or its root would be the wrong group.
-        - `report namespaces` lets the daemon attach the network while the rootfs is being mounted; `await start` is where
-          both meet again.
-        - whatever fails is reported over the channel, and the process ends with 125 without running anything of the user's.
+        - `report namespaces` lets the daemon attach the network while the rootfs is being mounted; `await start` is
+          where both meet again.
+        - whatever fails is reported over the channel, and the process ends with 125 without running anything of the
+          user's.
 """
 
 import errno
@@ -257,7 +258,7 @@ def join_namespace(kind: str, path: str) -> None:
 def enter_directory(path: str) -> None:
     """Change to `path`, and prove that it lies in this root.
 
-    Raises  StepFailed: it is not there, or it is a directory of the host that was reached over a leaked descriptor (CVE-2024-21626).
+    Raises  StepFailed: it is not there, or it is the host's, reached over a leaked descriptor (CVE-2024-21626).
     """
     try:
         os.chdir(path)
@@ -291,7 +292,10 @@ def sysctl_path(key: str) -> str:
 
 
 def set_rlimit(inside: Inside, limit: runtime_spec.Rlimit) -> None:
-    """setrlimit(2); a hard limit above the present one needs CAP_SYS_RESOURCE, without it the present one stays, with a warning."""
+    """setrlimit(2). A hard limit above the present one needs CAP_SYS_RESOURCE; without it the present one stays.
+
+    That is told as a warning: the limit is the stricter one, so nothing is open that was to be shut.
+    """
     number = getattr(resource, limit.type, None)
     if not limit.type.startswith("RLIMIT_") or number is None:
         raise InvalidArgument(f"unknown rlimit {limit.type}")
@@ -299,17 +303,16 @@ def set_rlimit(inside: Inside, limit: runtime_spec.Rlimit) -> None:
     try:
         resource.setrlimit(number, (soft, hard))
     except ValueError as error:
+        if "not allowed to raise" not in str(error):
+            raise InvalidArgument(f"{limit.type} {limit.soft}:{limit.hard}: {error}") from None
         present = resource.getrlimit(number)[1]
-        if "hard limit" not in str(error) and "current limit exceeds" in str(error):
-            raise InvalidArgument(f"{limit.type}: the soft limit is above the hard limit") from None
-        inside.channel.send(
-            Message("warning", text=f"{limit.type} {limit.hard} needs CAP_SYS_RESOURCE: {present} kept")
-        )
+        text = f"{limit.type} {limit.hard} needs CAP_SYS_RESOURCE: {present} kept"
+        inside.channel.send(Message("warning", text=text))
         resource.setrlimit(number, (present if soft == resource.RLIM_INFINITY else min(soft, present), present))
 
 
 def become(steps: Iterable[Step], inside: Inside) -> NoReturn:
-    """Take all steps, of which the last executes the command. Never returns: an error is reported, the process ends with 125."""
+    """Take all steps, of which the last executes the command. After an error it is reported, and the process ends."""
     try:
         run(steps, inside)
         raise StepFailed("", "the plan ended without a command", FAILED)

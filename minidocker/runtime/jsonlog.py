@@ -1,8 +1,8 @@
 """The log of a container, in Docker's json-file format: one JSON object a line, rotated by size.
 
 Source  Docker's json-file logging driver: {"log": "text\\n", "stream": "stdout", "time": RFC 3339 with nanoseconds}.
-Rules   - a line is logged when its newline comes, or 16 KiB of it have; the rest of a longer line follows in further entries,
-          and only the last of them ends with a newline. What is left at the end of the stream has none.
+Rules   - a line is logged when its newline comes, or 16 KiB of it have; the rest of a longer line follows in further
+          entries, and only the last of them ends with a newline. What is left at the end of the stream has none.
         - rotation renames: NAME becomes NAME.1, NAME.1 becomes NAME.2; `max_files` counts NAME too.
         - a full disk loses log lines, never the container.
 """

@@ -1,6 +1,7 @@
 """The monitor's event loop: descriptors and what to do when they are ready. poll(2), nothing more.
 
-Rules   - a descriptor that is watched for nothing is not registered: poll reports a hang-up whether asked or not, for ever.
+Rules   - a descriptor that is watched for nothing is not registered: poll reports a hang-up whether asked or not, for
+          ever.
         - handlers may watch and forget descriptors, their own too.
 """
 

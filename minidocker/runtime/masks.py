@@ -1,8 +1,8 @@
 """Paths that a container must not read or change, though they are there: kernel memory, firmware, sysrq.
 
 Source  OCI runtime-spec, config-linux.md: maskedPaths, readonlyPaths; Docker's default lists.
-Rules   - a file is hidden under /dev/null, proved to be the device 1:3 (an image may bring another "null": CVE-2023-27561,
-          CVE-2025-31133); a directory under an empty read-only tmpfs.
+Rules   - a file is hidden under /dev/null, proved to be the device 1:3 (an image may bring another "null":
+          CVE-2023-27561, CVE-2025-31133); a directory under an empty read-only tmpfs.
         - a path that does not exist needs no mask; any other failure ends the container.
 """
 

@@ -1,4 +1,4 @@
-"""The command itself: found as a shell would find it, then executed; the last two things that our code does in a container.
+"""The command itself: found as a shell would find it, then executed: the last that our code does in a container.
 
 Source  execve(2), seccomp(2); Docker's wording of what is not found or not executable.
 Rules   - the file is looked for as the user who will run it, inside the container, after all else is done.

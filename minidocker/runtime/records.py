@@ -6,7 +6,8 @@
         attach.sock   see attach.py
         exit.json     how it ended (Exit), once it has
 
-Rules   - written aside and renamed: a reader sees a whole record or none. No fsync: the exec-root does not outlive a boot.
+Rules   - written aside and renamed: a reader sees a whole record or none. No fsync: the exec-root does not outlive a
+          boot.
         - a pid counts only together with its start time and a held lock.
 """
 
@@ -40,7 +41,7 @@ class State(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Exit(msgspec.Struct, frozen=True):
-    """How it ended. `code` as a shell counts it (128 + signal); `error`: it never ran, and why. `finished_at` RFC 3339."""
+    """How it ended. `code` as a shell counts it (128 + signal); `error`: why it never ran; `finished_at` RFC 3339."""
 
     code: int
     signal: int | None
@@ -75,7 +76,7 @@ def read(path: Path, kind: type[T]) -> T | None:
 
 
 def hold_lock(directory: Path) -> int:
-    """Take the lock of `directory` for as long as the returned descriptor is open. Raises BlockingIOError: it is held."""
+    """Take the lock of `directory` while the returned descriptor is open. Raises BlockingIOError: it is held."""
     fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,10 +1,12 @@
 """The root filesystem of a container: mounted, filled with /proc, /sys and /dev, and made `/`.
 
-Source  OCI runtime-spec: config.md (root, mounts), config-linux.md (devices, maskedPaths, readonlyPaths); pivot_root(2).
+Source  OCI runtime-spec: config.md (root, mounts), config-linux.md (devices, maskedPaths, readonlyPaths);
+        pivot_root(2).
 Rules   - everything below the root is opened with openat2(RESOLVE_IN_ROOT) and mounted by descriptor, so no symlink of
           an image leads out of it, and nothing can be exchanged between check and use.
         - all mounts are made private first; the old root is detached last.
-        - the order is the plan's: root, mounts as config.json lists them, /dev, the working directory, masks, read-only root, pivot.
+        - the order is the plan's: root, mounts as config.json lists them, /dev, the working directory, masks,
+          read-only root, pivot.
 """
 
 import errno

@@ -1,13 +1,12 @@
 """The OCI runtime without a daemon: whoever calls (conmon, a shim, a shell) is the monitor.
 
 Source  OCI runtime-spec, runtime.md; runc's files below --root.
-Rules   - `create` leaves pid 1 waiting at a socket in the container's directory; `start` connects, and hears how execve went.
+Rules   - `create` leaves pid 1 waiting at a socket in the container's directory; `start` connects, and hears how
+          execve went.
         - stdio is the caller's own; a console goes out over the socket that the caller listens at.
         - pid 1 is the caller's to reap: it falls to the nearest subreaper when `create` ends.
 """
 
-import array
-import errno
 import os
 import shutil
 import signal
@@ -27,9 +26,9 @@ from minidocker.runtime import hooks, init, plan, program, records
 from minidocker.runtime.bundle import read_spec
 from minidocker.runtime.container import ContainerJob, CreateRequest
 from minidocker.runtime.exec import ExecJob, ExecRequest
+from minidocker.runtime.handshake import await_exec, connect, expect
 from minidocker.runtime.jsonlog import timestamp
 from minidocker.runtime.launcher import Filters
-from minidocker.runtime.lifecycle import StartError
 from minidocker.runtime.records import State
 from minidocker.runtime.stdio import Streams
 from minidocker.runtime.step import Host, Inside, Step, StepFailed
@@ -124,7 +123,7 @@ class Standalone:
             job.prepare()
             ours, theirs = Channel.pair()
             pid = _fork(job, theirs)
-            while (message := _expect(ours, console)).kind != "mounted":
+            while (message := expect(ours, console)).kind != "mounted":
                 if message.kind == "namespaces":
                     records.write(directory / "state.json", job.state(pid))
                     if early := _early_hooks(spec):
@@ -143,11 +142,11 @@ class Standalone:
         if standing.status != "created":
             raise Conflict(f"cannot start a container that is {standing.status}")
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-            _connect(connection, self.root / id, _START_SOCKET)
+            connect(connection, self.root / id, _START_SOCKET)
             channel = Channel(connection)
             os.unlink(self.root / id / _START_SOCKET)
             channel.send(Message("start"))
-            _await_exec(channel)
+            await_exec(channel)
         spec = read_spec(Path(standing.state.bundle))
         hooks.run((spec.hooks or runtime_spec.Hooks()).poststart, self.find(id).document())
 
@@ -168,10 +167,10 @@ class Standalone:
         job.prepare()
         ours, theirs = Channel.pair()
         pid = _fork(job, theirs)
-        while _expect(ours, console_socket).kind != "namespaces":
+        while expect(ours, console_socket).kind != "namespaces":
             pass
         ours.send(Message("start"))
-        _await_exec(ours)
+        await_exec(ours)
         return pid
 
     def find(self, id: str) -> Standing:
@@ -263,7 +262,7 @@ class Standalone:
         return self.root / id
 
     def _placed(self, spec: runtime_spec.Spec, id: str) -> runtime_spec.Spec:
-        """The spec with an absolute control group path: a missing one is made up, systemd's slice:prefix:name turned into one."""
+        """The spec with an absolute control group path, made up if there is none, or of systemd's slice:prefix:name."""
         path = spec.linux.cgroups_path or f"/minidocker/{id}"
         if self.systemd_cgroup and path.count(":") == 2:
             slice_, prefix, name = path.split(":")
@@ -310,50 +309,3 @@ def _listen(directory: Path) -> socket.socket:
     os.close(parent)
     listener.listen(1)
     return listener
-
-
-def _connect(connection: socket.socket, directory: Path, name: str) -> None:
-    parent = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        connection.connect(f"/proc/self/fd/{parent}/{name}")
-    finally:
-        os.close(parent)
-
-
-def _expect(channel: Channel, console_socket: Path | None) -> Message:
-    """The next message of the process; a console is handed on. Raises StartError."""
-    while True:
-        message, descriptors = channel.receive()
-        if message is None:
-            raise StartError(Message("error", text="the process has ended early", exit_code=128))
-        if message.kind == "error":
-            raise StartError(message)
-        if message.kind == "console":
-            _hand_over(descriptors[0], console_socket)
-            continue
-        if message.kind != "warning":
-            return message
-
-
-def _hand_over(master: int, console_socket: Path | None) -> None:
-    if console_socket is None:
-        raise KernelError("sendmsg", "console", errno.EINVAL, "a terminal needs --console-socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        _connect(connection, console_socket.parent, console_socket.name)
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [master]))]
-        connection.sendmsg([b"/dev/ptmx"], rights)
-    os.close(master)
-
-
-def _await_exec(channel: Channel) -> None:
-    """Wait until the command runs. Raises StartError."""
-    executing = False
-    while True:
-        message, _ = channel.receive()
-        if message is None:
-            if executing:
-                return
-            raise StartError(Message("error", text="the process has ended early", exit_code=128))
-        if message.kind == "error":
-            raise StartError(message)
-        executing = executing or message.kind == "exec"

@@ -2,8 +2,8 @@
 
 Source  pipe(7), pty(7); Docker's attach: OpenStdin, StdinOnce, Tty.
 Rules   - everything read is logged before anyone else gets it.
-        - an attached client that does not read is buffered up to a bound; then the container's stream waits (as with Docker).
-          The log and the other clients lose nothing.
+        - an attached client that does not read is buffered up to a bound; then the container's stream waits (as with
+          Docker). The log and the other clients lose nothing.
         - stdin is closed for the container when the attach that had it ends, if it was asked for once (StdinOnce).
 """
 
@@ -48,7 +48,7 @@ class Audience(Protocol):
 
 
 class Stdio:
-    """Both sides of the three streams. Before the fork `child_ends` are the container's, after it they are closed here."""
+    """Both sides of the three streams. `child_ends` are the container's, closed here after the fork."""
 
     def __init__(self, loop: Loop, streams: Streams) -> None:
         self.streams = streams

@@ -19,7 +19,7 @@ _PACKET_BYTES = 1 << 17
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """One message.
 
-    kind       from pid 1: "pid", "namespaces", "console" (with the pty's master), "mounted", "exec", "warning", "error";
+    kind       from pid 1: "namespaces", "console" (with the pty's master), "mounted", "exec", "warning", "error";
                from the monitor to the daemon: "created", "started", "error"; to pid 1 and from the daemon: "start".
     step       the step that failed, for instance "mount /proc".
     text       what happened, for "error" and "warning".

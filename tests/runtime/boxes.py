@@ -1,6 +1,5 @@
 """Boxes: containers of the tests' own, made of a busybox root filesystem and a config.json as the engine writes it."""
 
-import os
 import select
 import shutil
 import socket

@@ -15,7 +15,7 @@ from minidocker.linux.forkserver import ForkServer
 from minidocker.runtime.lifecycle import LAUNCHER, Runtime
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests have no packages; boxes.py is for all of this directory
-from boxes import BUSYBOX, Box, default_config, make_rootfs, wait_readable  # noqa: E402
+from boxes import BUSYBOX, Box, default_config, make_rootfs, wait_readable
 
 
 @pytest.fixture(scope="session")

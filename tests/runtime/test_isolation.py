@@ -1,6 +1,7 @@
 """What a container can see and do, looked at from inside."""
 
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def test_no_capability_is_left_when_none_is_given(box: Make) -> None:
 
 
 def test_ambient_capabilities_reach_an_ordinary_user_when_asked(box: Make) -> None:
-    sets = dict.fromkeys(("bounding", "effective", "permitted", "inheritable", "ambient"), ["CAP_NET_RAW"])
+    sets = {name: ["CAP_NET_RAW"] for name in ("bounding", "effective", "permitted", "inheritable", "ambient")}
     seen = status(box("cat", "/proc/self/status", capabilities=sets, user={"uid": 33, "gid": 33}))
     assert {seen[name] for name in ("CapBnd", "CapEff", "CapInh", "CapAmb")} == {f"{1 << 13:016x}"}
 
@@ -182,6 +183,23 @@ def test_an_oom_kill_is_recorded(box: Make) -> None:
     one.config["linux"]["resources"] = {"memory": {"limit": 16 << 20, "swap": 16 << 20}}
     ended = one.start().wait()
     assert ended.oom_killed
+
+
+def test_rlimits_are_set_and_an_unreachable_hard_limit_is_only_a_warning(box: Make) -> None:
+    one = box("sh", "-c", "ulimit -Sn; ulimit -Hn; ulimit -c")
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    one.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 88}]
+    one.process["rlimits"] += [{"type": "RLIMIT_CORE", "soft": 0, "hard": (1 << 64) - 1}]
+    assert one.run().split() == ["77", "88", "0"]
+    assert one.created is not None
+    assert bool(one.created.warnings) == (
+        hard != resource.RLIM_INFINITY and "CAP_SYS_RESOURCE" not in capabilities.available()
+    )
+
+
+def test_a_soft_limit_above_the_hard_one_is_refused(box: Make) -> None:
+    with pytest.raises(StartError, match="RLIMIT_NOFILE"):
+        box("true", rlimits=[{"type": "RLIMIT_NOFILE", "soft": 9, "hard": 8}]).start()
 
 
 def test_hostname_and_sysctls_are_set(box: Make) -> None:
@@ -350,8 +368,8 @@ def test_the_plan_can_be_printed_without_privilege(tmp_path: Path, rootfs: Path)
     from minidocker.runtime.plan import plan
     from minidocker.runtime.step import describe
 
-    spec = msgspec.convert(default_config(rootfs, "/x", ["true"]) | {"hostname": "", "linux": {"namespaces": [{"type": "mount"}]}},
-                           runtime_spec.Spec)  # fmt: skip
+    config = default_config(rootfs, "/x", ["true"]) | {"hostname": "", "linux": {"namespaces": [{"type": "mount"}]}}
+    spec = msgspec.convert(config, runtime_spec.Spec)
     names = describe(plan(spec, tmp_path)).splitlines()
     order = [
         "make namespaces",

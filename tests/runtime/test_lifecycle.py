@@ -223,7 +223,8 @@ def test_exec_inherits_no_new_privileges(box: Make) -> None:
 
 def test_exec_shares_every_namespace_and_cgroup_with_pid_1(box: Make) -> None:
     one = box("sleep", "1000").start()
-    script = "for n in mnt pid net ipc uts cgroup; do [ $(readlink /proc/self/ns/$n) = $(readlink /proc/1/ns/$n) ] || echo $n; done"
+    script = "for n in mnt pid net ipc uts cgroup; do "
+    script += "[ $(readlink /proc/self/ns/$n) = $(readlink /proc/1/ns/$n) ] || echo $n; done"
     assert output(one, "sh", "-c", f"{script}; diff /proc/self/cgroup /proc/1/cgroup && echo same") == "same\n"
 
 
