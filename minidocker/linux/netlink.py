@@ -1,33 +1,26 @@
 """Links, addresses and routes, by RTNETLINK messages of our own.
 
 Source  rtnetlink(7), netlink(7), kernel Documentation/userspace-api/netlink/, include/uapi/linux/{rtnetlink,if_link}.h.
-Rules   - a batch is one sendmsg: the kernel works through its messages in order and answers each.
-        - everything here is synchronous and stateless (a socket an operation), so any thread may call it,
+Rules   - everything here is synchronous and stateless (a socket an operation), so any thread may call it,
           and pid 1 of a container too: nothing is imported that a fork server would not want to carry.
-        - the kernel's own sentence about an error (NETLINK_EXT_ACK) becomes the hint of the KernelError.
+        - what is done together goes as one batch (netlink_socket.py).
 """
 
 import errno
 import os
 import socket
 import struct
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from minidocker.errors import KernelError
+from minidocker.linux.netlink_socket import CREATE, EXCL, Message, Netlink, attribute, attributes
 
-# struct nlmsghdr, nlattr, ifinfomsg, ifaddrmsg, rtmsg: native byte order, aligned to 4.
-_HEADER = struct.Struct("=IHHII")
-_ATTRIBUTE = struct.Struct("=HH")
+# struct ifinfomsg, ifaddrmsg, rtmsg: native byte order.
 _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBI")
 _RTMSG = struct.Struct("=BBBBBBBBI")
-
-REQUEST, ACK, DUMP, EXCL, CREATE = 0x01, 0x04, 0x300, 0x200, 0x400
-_ERROR, _DONE = 2, 3
-_SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
-_ACK_TLVS = 0x200  # NLM_F_ACK_TLVS: attributes follow the error code
 
 NEWLINK, DELLINK, GETLINK, NEWADDR, GETADDR, NEWROUTE, GETROUTE = 16, 17, 18, 20, 22, 24, 26
 _NAMES = {NEWLINK: "RTM_NEWLINK", DELLINK: "RTM_DELLINK", GETLINK: "RTM_GETLINK", NEWADDR: "RTM_NEWADDR",
@@ -42,20 +35,6 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _RT_TABLE_MAIN, _RTPROT_BOOT, _RTN_UNICAST = 254, 3, 1
 IFF_UP = 1
 _LOOPBACK_INDEX = 1  # in every network namespace
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One request: its type, flags, body, and what it is about (for the error text).
-
-    tolerate  errno values that are no failure of the batch
-    """
-
-    type: int
-    flags: int
-    body: bytes
-    subject: str
-    tolerate: Collection[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,108 +57,6 @@ class Link:
     tx_errors: int
     rx_dropped: int
     tx_dropped: int
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    """One netlink attribute, padded to 4 bytes (nested ones: concatenate their attributes as `value`)."""
-    return _ATTRIBUTE.pack(4 + len(value), kind) + value + b"\0" * (-len(value) % 4)
-
-
-def attributes(data: bytes) -> dict[int, bytes]:
-    """Take a run of attributes apart; of a repeated one the last stays. Flag bits of the type are cut off."""
-    found: dict[int, bytes] = {}
-    while len(data) >= 4:
-        length, kind = _ATTRIBUTE.unpack_from(data)
-        if length < 4:
-            break
-        found[kind & 0x3FFF] = data[4:length]
-        data = data[(length + 3) & ~3 :]
-    return found
-
-
-class Netlink:
-    """A netlink socket as a context manager; one thread at a time uses it.
-
-    protocol  socket.NETLINK_ROUTE, or another family's number (12 is netfilter)
-    names     the names of message types, for error texts
-    """
-
-    def __init__(self, protocol: int = socket.NETLINK_ROUTE, names: Mapping[int, str] = _NAMES) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
-        self._names = names
-        self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
-        self._socket.setsockopt(_SOL_NETLINK, _EXT_ACK, 1)
-
-    def __enter__(self) -> "Netlink":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def batch(self, messages: Sequence[Message]) -> None:
-        """Send all messages at once and take their answers.
-
-        Raises  KernelError of the first message that failed (the later ones were tried all the same).
-        """
-        packed = [self._pack(m.type, m.flags | REQUEST | ACK, n, m.body) for n, m in enumerate(messages)]
-        self._socket.send(b"".join(packed))
-        failure: KernelError | None = None
-        waiting = len(messages)
-        while waiting:
-            for kind, flags, sequence, body in self._receive():
-                if kind != _ERROR:
-                    continue
-                waiting -= 1
-                message = messages[sequence]
-                error, hint = _outcome(flags, body)
-                if error and error not in message.tolerate and failure is None:
-                    failure = KernelError(self._names.get(message.type, "netlink"), message.subject, error, hint)
-        if failure is not None:
-            raise failure
-
-    def dump(self, kind: int, body: bytes) -> list[bytes]:
-        """All answers to a dump request, without their headers."""
-        self._socket.send(self._pack(kind, REQUEST | DUMP, 0, body))
-        answers: list[bytes] = []
-        while True:
-            for answer, flags, _, content in self._receive():
-                if answer == _DONE:
-                    return answers
-                if answer == _ERROR:
-                    error, hint = _outcome(flags, content)
-                    raise KernelError(self._names.get(kind, "netlink"), "dump", error, hint)
-                answers.append(content)
-
-    def ask(self, kind: int, body: bytes, subject: str) -> bytes:
-        """The one answer to a request. Raises KernelError (ENODEV, ENOENT: no such object)."""
-        self._socket.send(self._pack(kind, REQUEST, 0, body))
-        while True:
-            for answer, flags, _, content in self._receive():
-                if answer == _ERROR:
-                    error, hint = _outcome(flags, content)
-                    raise KernelError(self._names.get(kind, "netlink"), subject, error, hint)
-                return content
-
-    def _receive(self) -> Iterator[tuple[int, int, int, bytes]]:
-        data = self._socket.recv(1 << 16)
-        while len(data) >= 16:
-            length, kind, flags, sequence, _ = _HEADER.unpack_from(data)
-            yield kind, flags, sequence, data[16:length]
-            data = data[(length + 3) & ~3 :]
-
-    @staticmethod
-    def _pack(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
-        return _HEADER.pack(16 + len(body), kind, flags, sequence, 0) + body + b"\0" * (-len(body) % 4)
-
-
-def _outcome(flags: int, body: bytes) -> tuple[int, str]:
-    """errno (0: done) and the kernel's sentence of an NLMSG_ERROR."""
-    error = -struct.unpack_from("=i", body)[0]
-    text = attributes(body[20:]).get(1, b"") if flags & _ACK_TLVS else b""
-    return error, text.rstrip(b"\0").decode(errors="replace")
 
 
 # --- messages -------------------------------------------------------------------------------------------------
@@ -272,6 +149,11 @@ def interface_messages(index: int, interface: Mapping[str, Any]) -> list[Message
 # --- operations -----------------------------------------------------------------------------------------------
 
 
+def route_socket() -> Netlink:
+    """A socket for links, addresses and routes."""
+    return Netlink(socket.NETLINK_ROUTE, _NAMES)
+
+
 def create_veth(
     host_name: str, bridge_index: int, peer_name: str, netns_pid: int, mac: str, mtu: int, *, hairpin: bool = False
 ) -> None:
@@ -284,7 +166,7 @@ def create_veth(
     hairpin       the bridge may send a frame back out of the port that it came from
     Raises        KernelError: EEXIST a name is taken, ESRCH no such process, ENODEV no such bridge.
     """
-    with Netlink() as netlink:
+    with route_socket() as netlink:
         netlink.batch(veth_messages(host_name, bridge_index, peer_name, netns_pid, mac, mtu, hairpin=hairpin))
 
 
@@ -298,7 +180,7 @@ def configure_interfaces(plan: Mapping[str, Any]) -> None:
     messages = [Message(NEWLINK, 0, _ifinfo(_LOOPBACK_INDEX, up=True), "lo")]
     for interface in plan.get("interfaces") or ():
         messages += interface_messages(link_index(str(interface["name"])), interface)
-    with Netlink() as netlink:
+    with route_socket() as netlink:
         netlink.batch(messages)
 
 
@@ -330,7 +212,7 @@ def delete_link(name: str) -> bool:
 
 
 def _change_link(message: Message) -> bool:
-    with Netlink() as netlink:
+    with route_socket() as netlink:
         try:
             netlink.batch([message])
         except KernelError as error:
@@ -349,7 +231,7 @@ def create_bridge(name: str, address: str, mac: str, mtu: int, alias: str = "") 
     """
     body = _ifinfo() + _text(_IFLA_IFNAME, name) + _number(_IFLA_MTU, mtu) + attribute(_IFLA_ADDRESS, mac_bytes(mac))
     body += attribute(_IFLA_LINKINFO, _text(_INFO_KIND, "bridge"))
-    with Netlink() as netlink:
+    with route_socket() as netlink:
         netlink.batch([Message(NEWLINK, CREATE | EXCL, body, name)])
         index = link_index(name)
         try:
@@ -363,13 +245,13 @@ def create_bridge(name: str, address: str, mac: str, mtu: int, alias: str = "") 
 
 def add_address(name: str, address: str) -> None:
     """Give an interface one more address ("10.0.0.1/24"). Raises KernelError EEXIST: it has it."""
-    with Netlink() as netlink:
+    with route_socket() as netlink:
         netlink.batch([_address_message(link_index(name), name, address)])
 
 
 def link(name: str) -> Link | None:
     """The interface of that name, with its counters, or None."""
-    with Netlink() as netlink:
+    with route_socket() as netlink:
         try:
             return _link(netlink.ask(GETLINK, _ifinfo() + _text(_IFLA_IFNAME, name), name))
         except KernelError as error:
@@ -380,7 +262,7 @@ def link(name: str) -> Link | None:
 
 def links() -> list[Link]:
     """All interfaces of this network namespace."""
-    with Netlink() as netlink:
+    with route_socket() as netlink:
         return [_link(answer) for answer in netlink.dump(GETLINK, _ifinfo())]
 
 
@@ -404,7 +286,7 @@ def _link(answer: bytes) -> Link:
 
 def addresses(family: int = socket.AF_INET) -> list[tuple[int, str]]:
     """(interface index, "address/prefix") of every address of this namespace."""
-    with Netlink() as netlink:
+    with route_socket() as netlink:
         answers = netlink.dump(GETADDR, _IFADDR.pack(family, 0, 0, 0, 0))
     return [(_IFADDR.unpack_from(answer)[4], _cidr(family, _address_of(answer), answer[1])) for answer in answers]
 
@@ -416,7 +298,7 @@ def _address_of(answer: bytes) -> bytes:
 
 def routes(family: int = socket.AF_INET) -> list[str]:
     """Destinations ("10.0.0.0/8") of all unicast routes of this namespace, the default routes left out."""
-    with Netlink() as netlink:
+    with route_socket() as netlink:
         answers = netlink.dump(GETROUTE, _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
     found = []
     for answer in answers:

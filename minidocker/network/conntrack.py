@@ -11,7 +11,7 @@ import struct
 from collections.abc import Collection
 
 from minidocker.errors import KernelError
-from minidocker.linux.netlink import Message, Netlink, attribute, attributes
+from minidocker.linux.netlink_socket import Message, Netlink, attribute, attributes
 
 _GET, _DELETE = 0x101, 0x102  # NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_{GET,DELETE}
 _CTA_TUPLE_ORIG, _CTA_TUPLE_REPLY, _CTA_ZONE = 1, 2, 18

@@ -13,7 +13,7 @@ import threading
 from typing import Any
 
 from minidocker.errors import MinidockerError, Unsupported
-from minidocker.linux.netlink import Netlink, attributes
+from minidocker.linux.netlink_socket import Netlink, attributes
 
 _LIBRARY = "libnftables.so.1"
 _OUTPUT_JSON = 1 << 4

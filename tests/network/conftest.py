@@ -227,7 +227,7 @@ class Stage:
         messages = {"name": "eth0", "addresses": [address], "gateway": gateway}
 
         def configure() -> None:
-            with netlink.Netlink() as socket_:
+            with netlink.route_socket() as socket_:
                 socket_.batch(netlink.interface_messages(netlink.link_index("eth0"), messages))
 
         machine.run(configure)
