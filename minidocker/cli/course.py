@@ -3,37 +3,35 @@
 Rules   - minidocker.lab is imported here, when one of them is called, and nowhere else in the command line.
 """
 
+from collections.abc import Callable
 from importlib import import_module
 
 from minidocker.cli.options import Options
 from minidocker.cli.session import Command, CommandFailure, Session
 
 
-def _main(module: str) -> object:
+def _main(module: str) -> Callable[..., object]:
+    _add_site_packages()
     try:
-        return getattr(import_module(module), "main", None)
+        main = getattr(import_module(module), "main", None)
     except ImportError as error:
         raise CommandFailure(f"{module} cannot be loaded: {error}; run `./lab setup` in the checkout") from None
-
-
-def _call(module: str, arguments: list[str]) -> int:
-    main = _main(module)
     if not callable(main):
-        raise CommandFailure(f"{module} has no main(arguments)")
-    status = main(arguments)
-    return status if isinstance(status, int) else 0
+        raise CommandFailure(f"{module} has no main")
+    found: Callable[..., object] = main
+    return found
 
 
 def doctor(session: Session, options: Options, operands: list[str]) -> int:
     """`doctor`: what this machine can do; the exit status is 1 if something needed is missing."""
-    _add_site_packages()
-    return _call("minidocker.lab.doctor", operands)
+    status = _main("minidocker.lab.doctor")()
+    return status if isinstance(status, int) else 0
 
 
 def check(session: Session, options: Options, operands: list[str]) -> int:
     """`check EXERCISE`: the exit status is 0 if all its checks hold."""
-    _add_site_packages()
-    return _call("minidocker.lab.checks", operands)
+    status = _main("minidocker.lab.checks")(operands)
+    return status if isinstance(status, int) else 0
 
 
 def _add_site_packages() -> None:
@@ -48,5 +46,5 @@ def _add_site_packages() -> None:
             sys.path.append(str(directory))
 
 
-DOCTOR = Command(doctor, "[ARG...]", "", 0, None, interspersed=False)
+DOCTOR = Command(doctor, "")
 CHECK = Command(check, "[EXERCISE]", "", 0, None, interspersed=False)

@@ -31,8 +31,11 @@ GLOBAL_OPTIONS = """
 def main() -> None:
     """Run the command line of this process, and end it."""
     signal(SIGINT, SIG_DFL)
-    # Nothing is left to flush or to tear down: commands write to descriptors.
-    posix._exit(_run(sys.argv[1:]))
+    status = _run(sys.argv[1:])
+    sys.stdout.flush()      # the course's commands print
+    sys.stderr.flush()
+    # Nothing is left to tear down.
+    posix._exit(status)
 
 
 def _run(arguments: list[str]) -> int:

@@ -121,3 +121,9 @@ def test_every_command_of_the_index_can_be_loaded() -> None:
     for group, (_, members) in GROUPS.items():
         for member in members:
             assert _find([group, member])[1] is not None
+
+
+def test_doctor_needs_no_daemon_and_its_words_arrive(cli: Any) -> None:
+    ended = cli("doctor")
+    assert len(ended.out.splitlines()) > 5
+    assert "Traceback" not in ended.err
