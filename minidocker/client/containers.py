@@ -6,7 +6,7 @@ Rules   - `run` attaches before it starts, so no byte of a short command is lost
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, Unpack
+from typing import Literal, NamedTuple, Unpack, overload
 
 from minidocker.client.attached import Attached
 from minidocker.client.container_body import ContainerOptions, create_body
@@ -227,9 +227,19 @@ class Containers:
         """Make a container and do not start it; an absent image is pulled. Options: see ContainerOptions."""
         return self._create(image, create_body(image, command, options), options)
 
+    @overload
+    def run(self, image: str, command: str | Sequence[str] | None = None, *, detach: Literal[True],
+            remove: bool = False, stdin: bytes | None = None, stdout: bool = True, stderr: bool = False,
+            **options: Unpack[ContainerOptions]) -> Container: ...
+
+    @overload
+    def run(self, image: str, command: str | Sequence[str] | None = None, *, detach: Literal[False] = False,
+            remove: bool = False, stdin: bytes | None = None, stdout: bool = True, stderr: bool = False,
+            **options: Unpack[ContainerOptions]) -> bytes: ...
+
     def run(self, image: str, command: str | Sequence[str] | None = None, *, detach: bool = False,
             remove: bool = False, stdin: bytes | None = None, stdout: bool = True, stderr: bool = False,
-            **options: Unpack[ContainerOptions]) -> "bytes | Container":
+            **options: Unpack[ContainerOptions]) -> bytes | Container:
         """Run a command in a new container.
 
         detach  True: give back the running Container at once. False: wait, and give back its output.

@@ -41,7 +41,6 @@ def test_run_gives_the_output_of_the_command(client: Client) -> None:
     assert client.containers.run("box:1", ["echo", "hi"], remove=True) == b"hi\n"
     assert client.containers.run("box:1", "sh -c 'echo o; echo e >&2'", remove=True) == b"o\n"
     both = client.containers.run("box:1", "sh -c 'echo o; echo e >&2'", remove=True, stderr=True)
-    assert isinstance(both, bytes)
     assert sorted(both.split()) == [b"e", b"o"]
     assert client.containers.list(all=True) == []
 
@@ -59,9 +58,10 @@ def test_a_command_that_fails_is_an_error_with_its_words(client: Client) -> None
 
 
 def test_a_command_that_cannot_start_leaves_nothing(client: Client) -> None:
-    for detach in (False, True):
-        with pytest.raises(errors.MinidockerError, match="nosuch"):
-            client.containers.run("box:1", ["nosuch"], remove=True, detach=detach)
+    with pytest.raises(errors.MinidockerError, match="nosuch"):
+        client.containers.run("box:1", ["nosuch"], remove=True)
+    with pytest.raises(errors.MinidockerError, match="nosuch"):
+        client.containers.run("box:1", ["nosuch"], remove=True, detach=True)
     assert client.containers.list(all=True) == []
 
 
@@ -69,7 +69,6 @@ def test_options_reach_the_container(client: Client) -> None:
     output = client.containers.run("box:1", "sh -c 'echo $A; pwd; id -u; hostname; ls /v'", remove=True, user="5",
                                    environment={"A": "b"}, working_dir="/tmp", hostname="h",
                                    volumes={"/etc": "/v:ro"}, memory_bytes=64 << 20, cap_drop=["ALL"])
-    assert isinstance(output, bytes)
     assert output.splitlines()[:4] == [b"b", b"/tmp", b"5", b"h"]
     assert b"passwd" in output
 
@@ -115,7 +114,6 @@ def test_a_containers_life(client: Client) -> None:
 
 def test_files_go_in_and_out_as_archives(on_docker: Client) -> None:
     container = on_docker.containers.run("box:1", "sleep 1000", detach=True)
-    assert not isinstance(container, bytes)
     container.put_archive("/tmp", b"".join(container.get_archive("/etc/passwd")))
     assert b"root" in container.exec_run("cat /tmp/passwd").output
     assert {"Path": "/tmp/passwd", "Kind": 1} in container.diff()
