@@ -35,7 +35,7 @@ class Caller:
 
     def call(self, *args: str, **options: Any) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "minidocker.runtime.command", "--root", str(self.root), *args]
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *filter(None, sys.path)])}
         pipes = {} if "stdout" in options else {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.run(
             command, cwd=self.bundle, env=environment, text=True, check=False, timeout=60,

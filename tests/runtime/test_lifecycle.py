@@ -356,7 +356,10 @@ def test_containers_outlive_the_daemon_and_its_launcher(box: Make, tmp_path: Pat
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     arguments = [str(one.runtime.exec_root), one.id, str(one.bundle), str(one.log)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, sys.path)]),
+    }
     subprocess.run([sys.executable, "-c", code, *arguments], env=environment, check=False)
     found = next(adopted for adopted in one.runtime.adopt() if adopted.id == one.id)
     assert found.monitor_pidfd is not None and found.exit is None
