@@ -11,6 +11,7 @@ from image_desk import Desk, open_desk
 from lying_registry import Liar, MadeImage, layer_of, make_image, serving
 
 from minidocker.engine import image_filters
+from minidocker.engine.images import Gone
 from minidocker.errors import Conflict, InvalidArgument, MinidockerError, NotFound, VerificationError
 from minidocker.oci.digest import Digest
 from minidocker.oci.manifest import Platform
@@ -150,8 +151,8 @@ async def _two_names(desk: Desk, liar: Liar) -> tuple[str, str]:
     return f"{liar.domain}/app:1", "other:2"
 
 
-def _gone(items: list[object]) -> list[str]:
-    return [f"-{item.untagged}" if item.untagged else f"x{item.deleted}" for item in items]  # type: ignore[attr-defined]
+def _gone(items: list[Gone]) -> list[str]:
+    return [f"-{item.untagged}" if item.untagged else f"x{item.deleted}" for item in items]
 
 
 def test_removing_one_of_two_names_keeps_the_image(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def make_image(layers: list[tuple[bytes, Digest]], *, architecture: str = "amd64
     return MadeImage({str(Digest.of(content)): content for content in contents}, config, manifest)
 
 
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Answer = Callable[[Any], Awaitable[web.StreamResponse]]
 
 
 class Liar:
@@ -92,14 +92,14 @@ class Liar:
         """The headers of all requests whose path holds `text`."""
         return [headers for _, path, headers in self.seen if text in path]
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self.seen.append((request.method, request.path_qs, dict(request.headers)))
         for suffix, answer in self.lies.items():
             if request.path.endswith(suffix):
                 return await answer(request)
         return self.honest(request)
 
-    def honest(self, request: web.Request) -> web.Response:
+    def honest(self, request: web.BaseRequest) -> web.Response:
         path = request.path
         if path == "/v2/":
             return web.Response()

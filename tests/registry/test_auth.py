@@ -104,6 +104,24 @@ def test_a_redirect_to_another_port_loses_the_credentials_and_its_challenge_is_n
     asyncio.run(scenario())
 
 
+def test_a_challenge_of_another_host_makes_nobody_send_credentials() -> None:
+    async def scenario() -> None:
+        async with serving(Liar(make_image([]))) as liar, serving(Liar()) as thief:
+
+            async def elsewhere(request: web.Request) -> web.StreamResponse:
+                return web.Response(status=307, headers={"Location": f"{thief.url}/give-me"})
+
+            async def asks(request: web.Request) -> web.StreamResponse:
+                return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+
+            liar.lies["/manifests/1"], thief.lies["/give-me"] = elsewhere, asks
+            with pytest.raises(MinidockerError):
+                await _resolve(liar, ALICE)
+            assert not any("Authorization" in headers for _, _, headers in (*liar.seen, *thief.seen))
+
+    asyncio.run(scenario())
+
+
 def test_a_redirect_within_the_registry_keeps_the_credentials() -> None:
     async def scenario() -> None:
         async with serving(Liar(make_image([layer_of({"a": b"1"})]))) as liar:

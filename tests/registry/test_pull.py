@@ -145,6 +145,9 @@ def test_a_config_with_other_bytes_or_size_is_refused(tmp_path: Path) -> None:
     image = two_layers()
     image.blobs[str(Digest.of(image.config))] = image.config + b" "
     _refused(Liar(image), tmp_path, VerificationError, "config")
+    for other in (image.config.replace(b"amd64", b"amd65"), image.config[:-1]):
+        image.blobs[str(Digest.of(image.config))] = other
+        _refused(Liar(image), tmp_path, VerificationError, "that were promised")
     image = two_layers()
     image.manifest["config"]["size"] -= 1
     _refused(Liar(image), tmp_path, VerificationError, "config")
@@ -345,8 +348,26 @@ def test_a_registry_without_ranges_is_read_from_its_start_again(tmp_path: Path) 
     assert hashlib.sha256(desk.blobs.path(digest).read_bytes()).hexdigest() == digest.hex
 
 
+def _moved(start: int, end: int) -> Callable[[str], str]:
+    """Shift the ends of a Content-Range."""
+
+    def bend(text: str) -> str:
+        first, last = (int(part) for part in text.removeprefix("bytes ").partition("/")[0].split("-"))
+        return f"bytes {first + start}-{last + end}/{text.partition('/')[2]}"
+
+    return bend
+
+
 @pytest.mark.parametrize(
-    "bend", [lambda _: "", lambda _: "bytes 0-9/10", lambda text: text + "0", lambda _: "bytes */5"]
+    "bend",
+    [
+        lambda _: "",
+        lambda _: "bytes 0-9/10",
+        lambda text: text + "0",
+        lambda _: "bytes */5",
+        _moved(-1, 0),
+        _moved(0, -1),
+    ],
 )
 def test_a_wrong_content_range_is_refused(tmp_path: Path, bend: Callable[[str], str]) -> None:
     _refused(_cutting(two_layers(), 1, bend=bend), tmp_path, VerificationError, "asked for bytes")

@@ -96,14 +96,14 @@ class Accepting(Liar):
         self.stored: dict[str, bytes] = {}
         self.location = "/upload/1"
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self.seen.append((request.method, request.path_qs, dict(request.headers)))
         for suffix, answer in self.lies.items():
             if request.path.endswith(suffix):
                 return await answer(request)
         return await self.accept(request)
 
-    async def accept(self, request: web.Request) -> web.StreamResponse:
+    async def accept(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.method == "POST":
             return web.Response(status=202, headers={"Location": self.location})
         if request.method == "PUT":
