@@ -144,14 +144,15 @@ def read(pid: int | str = "self") -> dict[str, int]:
     return {key: int(value, 16) for key, _, value in (line.partition(":") for line in lines) if key.startswith("Cap")}
 
 
-def drop_bounding(keep: Collection[str]) -> None:
+def drop_bounding(keep: Collection[str], *, last: int | None = None) -> None:
     """Cut the bounding set down to `keep`, for good, of this thread and of all that it starts.
 
+    last    the kernel's highest number, known from before; None: asked now, from /proc, which must then be the kernel's.
     Raises  KernelError: EPERM without CAP_SETPCAP.
     Source  PR_CAPBSET_DROP in prctl(2).
     """
     kept = mask(keep)
-    for number in range(last_cap() + 1):
+    for number in range((last_cap() if last is None else last) + 1):
         if not kept >> number & 1:
             prctl(_PR_CAPBSET_DROP, number, subject=_name(number), hint="needs CAP_SETPCAP")
 
