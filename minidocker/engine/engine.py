@@ -22,6 +22,8 @@ from minidocker.engine.container import MountPoint, Record
 from minidocker.engine.containers import Containers
 from minidocker.engine.events import Events
 from minidocker.engine.execs import Execs
+from minidocker.engine.images import Images
+from minidocker.engine.networks import Networks
 from minidocker.engine.running import Running
 from minidocker.engine.starting import Starter
 from minidocker.engine.supervision import Supervision
@@ -129,18 +131,8 @@ class Engine:
         self.execs = Execs(self)
         self.running = Running(self)
         self.supervision = Supervision(self)
-        try:
-            from minidocker.engine.networks import Networks
-
-            self.networks = Networks(self)
-        except ImportError:
-            self.networks = None
-        try:
-            from minidocker.engine.images import Images
-
-            self.images = Images(self)
-        except ImportError:
-            self.images = None
+        self.networks = Networks(self)
+        self.images = Images(self)
 
     def _starter(self) -> Starter:
         return Starter(
@@ -164,6 +156,7 @@ class Engine:
         await asyncio.to_thread(self._repair)
         self.containers.load()
         await self.supervision.adopt()
+        await self.images.open()
 
     def _repair(self) -> None:
         self.layers.repair()
@@ -176,6 +169,7 @@ class Engine:
         """Let go of everything. `stop`: end the containers first; None: unless live-restore is on."""
         stop = not self.settings.live_restore if stop is None else stop
         await self.supervision.close(stop=stop, timeout_seconds=self.settings.stop_seconds)
+        await self.images.close()
         await asyncio.to_thread(self._close, any(c.state.running for c in self.containers.all()))
 
     def _close(self, containers_live: bool) -> None:
@@ -220,9 +214,7 @@ class Engine:
 
     def network_id(self, name: str) -> str:
         """The ID of a network by name; "" without one."""
-        return (
-            self.networks.id_of(name) if name and self.networks is not None and hasattr(self.networks, "id_of") else ""
-        )
+        return self.networks.id_of(name) if name else ""
 
     def _copy_up(self, record: Record, point: MountPoint) -> None:
         """Fill an empty volume from the image's directory, in a worker."""

@@ -91,6 +91,8 @@ class Running:
         if isinstance(error, StartError):
             kind = InvalidArgument if error.exit_code in (126, 127) else MinidockerError
             raise kind(text) from error
+        if isinstance(error, OSError) and not isinstance(error, MinidockerError):
+            raise MinidockerError(f"container {container.id} cannot be started: {error}") from error
         raise error
 
     # -- signals --

@@ -6,6 +6,7 @@ Rules   - runs in a thread: it blocks. It only reads the record, under its lock;
         - a failure leaves nothing: no address, no link, no monitor, no cgroup.
 """
 
+import errno
 import functools
 import os
 import re
@@ -20,7 +21,7 @@ import msgspec
 from minidocker.engine import attaching, clock, etc_files, mounts, spec, validate
 from minidocker.engine.config import ThrottleDevice, WeightDevice
 from minidocker.engine.container import VOLATILE_NAME, Container, MountPoint, Record, Volatile
-from minidocker.errors import Conflict, InvalidArgument, NotFound
+from minidocker.errors import Conflict, InvalidArgument, KernelError, NotFound
 from minidocker.linux import capabilities, seccomp_profile
 from minidocker.network.bridge import BridgeNetwork
 from minidocker.network.endpoint import Endpoint
@@ -29,7 +30,7 @@ from minidocker.network.rules import Published
 from minidocker.oci import codec
 from minidocker.oci import runtime_spec as oci
 from minidocker.runtime.jsonlog import LogTarget
-from minidocker.runtime.lifecycle import Runtime
+from minidocker.runtime.lifecycle import Created, Runtime, StartError
 
 _DEFAULT_MAX_FILES = 1
 NETWORKS = ("default", "bridge", "host", "none")
@@ -101,9 +102,10 @@ class Starter:
                 volatile = Volatile(clock.now(), endpoint, ports)
                 (created.directory / VOLATILE_NAME).write_bytes(codec.encode(volatile))
                 attaching.connect_waiters(lambda: self.runtime.open_attach(record.id), container.attach_waiters)
-            except BaseException:
+            except BaseException as error:
+                told = told_by_pid_1(created, error)
                 self.runtime.abandon(created)
-                raise
+                raise told from None
             self.runtime.start(created, network_plan(record, endpoint))
             undo.pop_all()
         return Launched(created.pid, created.monitor_pidfd, volatile)
@@ -142,6 +144,16 @@ class Starter:
             if mode.startswith("container:"):
                 found[kind] = f"/proc/{self.joined(mode.removeprefix('container:'))}/ns/{file}"
         return found
+
+
+def told_by_pid_1(created: Created, error: BaseException) -> BaseException:
+    """Why pid 1 is gone, if `error` says that it is; else `error`."""
+    if not isinstance(error, KernelError) or error.errno != errno.ESRCH:
+        return error
+    message, _ = created.channel.receive()
+    while message is not None and message.kind == "warning":
+        message, _ = created.channel.receive()
+    return StartError(message) if message is not None and message.kind == "error" else error
 
 
 def check_network(record: Record) -> None:

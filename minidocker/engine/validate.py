@@ -394,6 +394,7 @@ def fill_host(host: HostConfig) -> HostConfig:
     filled.cgroupns_mode = host.cgroupns_mode or ("host" if host.privileged else "private")
     filled.shm_size = host.shm_size or SHM_DEFAULT_BYTES
     filled.runtime = host.runtime or RUNTIMES[0]
+    filled.pids_limit = host.pids_limit or None
     if host.memory > 0 and host.memory_swap == 0:
         filled.memory_swap = 2 * host.memory
     if host.masked_paths is None:

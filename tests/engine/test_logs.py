@@ -100,7 +100,8 @@ def test_times_are_read_as_docker_writes_them() -> None:
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [(0.2, "Less than a second"), (1, "1 second"), (59, "59 seconds"), (60, "About a minute"),
-     (150, "2 minutes"), (3600, "About an hour"), (7300, "2 hours"), (3 * 86400, "3 days"), (20 * 86400, "2 weeks"), (800 * 86400, "2 years")],
+     (150, "2 minutes"), (3600, "About an hour"), (7300, "2 hours"),
+     (3 * 86400, "3 days"), (20 * 86400, "2 weeks"), (800 * 86400, "2 years")],
 )  # fmt: skip
 def test_ages_are_rough(seconds: float, words: str) -> None:
     assert clock.age(seconds) == words
