@@ -120,8 +120,9 @@ _USER = (
 )
 _SECCOMP = "from minidocker.linux import seccomp; seccomp.load(seccomp.compile({'defaultAction': 'SCMP_ACT_ALLOW'}))"
 _LINKS = (
-    "from pyroute2 import IPRoute\nwith IPRoute() as ip:\n    ip.link('add', ifname='br0', kind='bridge')\n"
-    "    ip.link('add', ifname='v0', kind='veth', peer={'ifname': 'v1'})"
+    "import os; from minidocker.linux import netlink\n"
+    "index = netlink.create_bridge('br0', '10.9.9.1/24', '02:42:0a:09:09:01', 1500)\n"
+    "netlink.create_veth('v0', index, 'eth0', os.getpid(), '02:42:0a:09:09:02', 1500)"
 )
 _NFTABLES = "from minidocker.network.nftables import Nftables; Nftables().run('add table ip probe')"
 

@@ -147,7 +147,7 @@ def read(pid: int | str = "self") -> dict[str, int]:
 def drop_bounding(keep: Collection[str], *, last: int | None = None) -> None:
     """Cut the bounding set down to `keep`, for good, of this thread and of all that it starts.
 
-    last    the kernel's highest number, known from before; None: asked now, from /proc, which must then be the kernel's.
+    last    the kernel's highest number, known from before; None: asked now, of /proc, which must be the kernel's.
     Raises  KernelError: EPERM without CAP_SETPCAP.
     Source  PR_CAPBSET_DROP in prctl(2).
     """

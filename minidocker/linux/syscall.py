@@ -91,7 +91,7 @@ def syscall(name: str, *args: Word, path: object = None, hint: str | Mapping[int
 
 
 def clone_process(arguments: bytes) -> int:
-    """clone3(2) in place of fork(2): 0 in the child, its pid in the parent. Python's own state is set right in both, as os.fork does.
+    """clone3(2) in place of fork(2): 0 in the child, its pid in the parent. Python is told in both, as by os.fork.
 
     arguments  struct clone_args, without memory sharing (no CLONE_VM). The caller must have one thread.
     Raises     KernelError: ENOSYS before Linux 5.3; EINVAL, E2BIG, EBUSY, EAGAIN as clone3's page says.
