@@ -2,8 +2,6 @@
 
 Source  dockerd(8): the flags' names and meanings; systemd's sd_notify is not used.
 Rules   - the only place of the daemon that reads argv and the environment.
-        - a socket is never open wider than asked, not for a moment: umask before bind, then 0660 and its group.
-        - TCP without TLS is refused, but for loopback with an explicit --tlsverify=false.
         - the process never forks: launcher and worker are started as fresh programs.
 """
 
@@ -11,22 +9,18 @@ import argparse
 import asyncio
 import contextlib
 import fcntl
-import grp
-import ipaddress
 import logging
 import os
 import signal
-import socket
-import ssl
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from minidocker import __version__
-from minidocker.errors import Conflict, InvalidArgument, MinidockerError
+from minidocker.daemon import sockets
+from minidocker.errors import Conflict, MinidockerError
 
 if TYPE_CHECKING:
     from minidocker.engine.engine import Settings
@@ -36,11 +30,9 @@ log = logging.getLogger("minidocker.daemon")
 DATA_ROOT = Path("/var/lib/minidocker")
 EXEC_ROOT = Path("/run/minidocker")
 SOCKET_GROUP = "docker"
-SOCKET_MODE = 0o660
 THREADS = 32
 INIT_PROGRAMS = ("/usr/bin/tini-static", "/usr/libexec/docker/docker-init", "/usr/bin/docker-init")
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
-SYSTEMD_FIRST_FD = 3
 
 
 def flag(text: str) -> bool:
@@ -89,116 +81,6 @@ def make_parser() -> argparse.ArgumentParser:
     add("--shutdown-timeout", type=int, default=15, help="seconds for containers to stop without live-restore")
     add("-v", "--version", action="version", version=f"minidocker version {__version__}")
     return parser
-
-
-# -- sockets --
-
-
-def tls_context(options: argparse.Namespace) -> ssl.SSLContext | None:
-    """The TLS that TCP listeners need, or None if none was asked for.
-
-    Raises  InvalidArgument: certificates are missing or cannot be read.
-    """
-    if not (options.tlsverify or options.tls):
-        return None
-    if options.tlscert is None or options.tlskey is None or (options.tlsverify and options.tlscacert is None):
-        raise InvalidArgument("--tlsverify needs --tlscacert, --tlscert and --tlskey")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(options.tlscert, options.tlskey)
-        if options.tlsverify:
-            context.load_verify_locations(options.tlscacert)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        raise InvalidArgument(f"cannot load the TLS certificates: {error}") from error
-    return context
-
-
-def listen_unix(path: Path, group: str) -> socket.socket:
-    """A listening socket at `path`, mode 0660 from its first moment; a dead one of an earlier daemon is replaced.
-
-    Raises  Conflict: a daemon answers there. InvalidArgument: the path holds something else, or is too long.
-    """
-    if len(os.fsencode(path)) > 107:
-        raise InvalidArgument(f"socket path {path} is longer than 107 bytes; choose a shorter one")
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    _remove_dead(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o777 & ~SOCKET_MODE)  # before bind: no moment in which others may connect
-    try:
-        listener.bind(str(path))
-    except OSError as error:
-        raise InvalidArgument(f"cannot listen on {path}: {error.strerror}") from error
-    finally:
-        os.umask(before)
-    with contextlib.suppress(KeyError, PermissionError):
-        os.chown(path, 0, grp.getgrnam(group).gr_gid)
-    listener.listen(512)
-    return listener
-
-
-def _remove_dead(path: Path) -> None:
-    if not path.exists() and not path.is_symlink():
-        return
-    if not path.is_socket():
-        raise InvalidArgument(f"{path} exists and is not a socket; move it away")
-    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        probe.connect(str(path))
-    except (ConnectionRefusedError, FileNotFoundError):
-        path.unlink(missing_ok=True)
-    else:
-        raise Conflict(f"a daemon listens on {path} already; give this one another -H")
-    finally:
-        probe.close()
-
-
-def check_tcp(host: str, options: argparse.Namespace) -> None:
-    """Raises InvalidArgument: this address may not be served without TLS."""
-    if options.tlsverify or options.tls:
-        return
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not (loopback and options.tlsverify is False):
-        raise InvalidArgument(
-            f"tcp://{host} without TLS would give everyone who reaches it root on this host; use --tlsverify with "
-            "--tlscacert, --tlscert and --tlskey, or a loopback address with --tlsverify=false"
-        )
-
-
-def listen_tcp(host: str, port: int) -> socket.socket:
-    """A listening TCP socket. Raises InvalidArgument: it cannot be bound."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(512)
-    except OSError as error:
-        raise InvalidArgument(f"cannot listen on tcp://{host}:{port}: {error}") from error
-    return listener
-
-
-def listeners(options: argparse.Namespace) -> list[tuple[socket.socket, bool]]:
-    """All sockets of --host, each with whether it speaks TLS when TLS is on."""
-    found: list[tuple[socket.socket, bool]] = []
-    for text in options.host or [f"unix://{options.exec_root}/minidocker.sock"]:
-        url = urlsplit(text if "://" in text else f"unix://{text}")
-        if url.scheme == "unix":
-            found.append((listen_unix(Path(url.path or url.netloc), options.group), False))
-        elif url.scheme == "tcp":
-            host, port = url.hostname or "127.0.0.1", url.port or (2376 if options.tlsverify or options.tls else 2375)
-            check_tcp(host, options)
-            found.append((listen_tcp(host, port), True))
-        elif url.scheme == "fd":
-            count = int(os.environ.get("LISTEN_FDS", "0"))
-            found += [(socket.socket(fileno=fd), False) for fd in range(SYSTEMD_FIRST_FD, SYSTEMD_FIRST_FD + count)]
-        else:
-            raise InvalidArgument(f"invalid bind address {text!r}; use unix:///path or tcp://host:port")
-    return found
 
 
 # -- pidfile --
@@ -261,9 +143,9 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> None:
 
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(THREADS, "work"))
-    context = tls_context(options)
+    context = sockets.tls_context(options)
     network = default_network(options.exec_root, bridge=options.bridge, bip=options.bip, mtu=options.mtu)
-    sockets = listeners(options)
+    listening = sockets.listeners(options)
     try:
         engine = Engine(settings_of(options), network)
         try:
@@ -274,7 +156,7 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> None:
             assert handler is not None
             servers = [
                 await loop.create_server(lambda: Connection(handler()), sock=sock, ssl=context if tls else None)
-                for sock, tls in sockets
+                for sock, tls in listening
             ]
             log.info("ready", extra={"version": __version__, "data_root": str(options.data_root)})
             await stop.wait()
@@ -285,15 +167,8 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> None:
         finally:
             await engine.close()
     finally:
-        for sock, _ in sockets:
-            _close_listener(sock)
-
-
-def _close_listener(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        if sock.family == socket.AF_UNIX and sock.fileno() >= 0:
-            Path(sock.getsockname()).unlink(missing_ok=True)
-    sock.close()
+        for sock, _ in listening:
+            sockets.close(sock)
 
 
 class OperatorFormat(logging.Formatter):
@@ -325,6 +200,7 @@ async def _main(options: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The `minidockerd` command. Returns its exit status."""
     options = make_parser().parse_args(arguments)
+    options.listen_fds = int(os.environ.get("LISTEN_FDS", "0"))
     options.data_root, options.exec_root = options.data_root.resolve(), options.exec_root.resolve()
     set_up_logging(options)
     if os.geteuid() != 0:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minidocker.engine import clock, listing, mounts, names, spec, validate, views
+from minidocker.engine import clock, defaults, listing, mounts, names, spec, validate, views
 from minidocker.engine.config import CreateRequest, EndpointRequest, HostConfig
 from minidocker.engine.container import CREATED, DEAD, RECORD_NAME, RESTARTING, Container, Record, State
 from minidocker.errors import Conflict, InvalidArgument, MinidockerError, NotFound
@@ -148,10 +148,10 @@ class Containers:
 
     def _record(self, request: CreateRequest, name: str, image: Image) -> Record:
         validate.check_config(request.config)
-        config = validate.merge_image(request.config, image.config.execution)
+        config = defaults.merge_image(request.config, image.config.execution)
         validate.check_config(config)
         validate.check_host(request.host, config)
-        host = validate.fill_host(request.host)
+        host = defaults.fill_host(request.host)
         self._check_endpoints(request.endpoints, host.network_mode)
         id = names.new_id()
         config.hostname = config.hostname or self._hostname(host, id)

@@ -129,17 +129,8 @@ def registry_document(engine: "Engine") -> dict[str, Any]:
     }
 
 
-def info(engine: "Engine", version_tuple: tuple[int, int]) -> dict[str, Any]:
-    """The info document."""
-    machine = os.uname()
-    name, os_version = _operating_system()
-    cgroup_version = "2" if cgroups.version() == "v2" else "1"
-    security = ["name=seccomp,profile=builtin" if version_tuple >= (1, 42) else "name=seccomp,profile=default"]
-    if cgroup_version == "2":
-        security.append("name=cgroupns")
-    document: dict[str, Any] = {
-        "ID": engine.settings.identity,
-        **_counts(engine),
+def _storage(engine: "Engine") -> dict[str, Any]:
+    return {
         "Driver": DRIVER,
         "DriverStatus": [
             ["Backing Filesystem", _filesystem(engine.settings.data_root)],
@@ -154,55 +145,81 @@ def info(engine: "Engine", version_tuple: tuple[int, int]) -> dict[str, Any]:
             "Authorization": None,
             "Log": ["json-file", "none"],
         },
-        **_limits(),
-        "IPv4Forwarding": _sysctl("net.ipv4.ip_forward"),
-        "BridgeNfIptables": _sysctl("net.bridge.bridge-nf-call-iptables"),
-        "BridgeNfIp6tables": _sysctl("net.bridge.bridge-nf-call-ip6tables"),
-        "Debug": engine.settings.debug,
-        "NFd": len(os.listdir("/proc/self/fd")),
-        "NGoroutines": len(os.listdir("/proc/self/task")),
-        "SystemTime": clock.now(),
-        "LoggingDriver": "json-file",
-        "CgroupDriver": "cgroupfs",
-        "CgroupVersion": cgroup_version,
-        "NEventsListener": engine.events.listeners,
+    }
+
+
+def _machine() -> dict[str, Any]:
+    machine = os.uname()
+    name, os_version = _operating_system()
+    return {
         "KernelVersion": machine.release,
         "OperatingSystem": name,
         "OSVersion": os_version,
         "OSType": "linux",
         "Architecture": machine.machine,
-        "IndexServerAddress": INDEX_SERVER,
-        "RegistryConfig": registry_document(engine),
         "NCPU": len(os.sched_getaffinity(0)),
         "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "GenericResources": None,
-        "DockerRootDir": str(engine.settings.data_root),
-        "HttpProxy": "",
-        "HttpsProxy": "",
-        "NoProxy": "",
         "Name": machine.nodename,
-        "Labels": [],
-        "ExperimentalBuild": False,
-        "ServerVersion": __version__,
-        "Runtimes": {"minidocker-runtime": {"path": "minidocker-runtime"}, "runc": {"path": "minidocker-runtime"}},
-        "DefaultRuntime": "minidocker-runtime",
-        "Swarm": {
-            "NodeID": "",
-            "NodeAddr": "",
-            "LocalNodeState": "inactive",
-            "ControlAvailable": False,
-            "Error": "",
-            "RemoteManagers": None,
-        },
-        "LiveRestoreEnabled": engine.settings.live_restore,
-        "Isolation": "",
-        "InitBinary": engine.settings.init_path,
-        "ContainerdCommit": {"ID": "", "Expected": ""},
-        "RuncCommit": {"ID": "", "Expected": ""},
-        "InitCommit": {"ID": "", "Expected": ""},
-        "SecurityOptions": security,
-        "Warnings": None,
+        "IPv4Forwarding": _sysctl("net.ipv4.ip_forward"),
+        "BridgeNfIptables": _sysctl("net.bridge.bridge-nf-call-iptables"),
+        "BridgeNfIp6tables": _sysctl("net.bridge.bridge-nf-call-ip6tables"),
     }
-    if version_tuple < (1, 42):
-        document |= {"KernelMemory": False, "KernelMemoryTCP": False}
-    return document
+
+
+_RUNTIMES = {"minidocker-runtime": {"path": "minidocker-runtime"}, "runc": {"path": "minidocker-runtime"}}
+_NO_SWARM = {
+    "NodeID": "",
+    "NodeAddr": "",
+    "LocalNodeState": "inactive",
+    "ControlAvailable": False,
+    "Error": "",
+    "RemoteManagers": None,
+}
+# What Docker shows and this engine has nothing to say of.
+_CONSTANTS: dict[str, Any] = {
+    "LoggingDriver": "json-file",
+    "CgroupDriver": "cgroupfs",
+    "IndexServerAddress": INDEX_SERVER,
+    "GenericResources": None,
+    "HttpProxy": "",
+    "HttpsProxy": "",
+    "NoProxy": "",
+    "Labels": [],
+    "ExperimentalBuild": False,
+    "ServerVersion": __version__,
+    "Runtimes": _RUNTIMES,
+    "DefaultRuntime": "minidocker-runtime",
+    "Swarm": _NO_SWARM,
+    "Isolation": "",
+    "ContainerdCommit": {"ID": "", "Expected": ""},
+    "RuncCommit": {"ID": "", "Expected": ""},
+    "InitCommit": {"ID": "", "Expected": ""},
+    "Warnings": None,
+}
+
+
+def info(engine: "Engine", version_tuple: tuple[int, int]) -> dict[str, Any]:
+    """The info document, in the shape of the client's version."""
+    two = cgroups.version() == "v2"
+    modern = version_tuple >= (1, 42)
+    security = ["name=seccomp,profile=builtin" if modern else "name=seccomp,profile=default"]
+    return {
+        "ID": engine.settings.identity,
+        **_counts(engine),
+        **_storage(engine),
+        **_limits(),
+        **_machine(),
+        **_CONSTANTS,
+        **({} if modern else {"KernelMemory": False, "KernelMemoryTCP": False}),
+        "Debug": engine.settings.debug,
+        "NFd": len(os.listdir("/proc/self/fd")),
+        "NGoroutines": len(os.listdir("/proc/self/task")),
+        "SystemTime": clock.now(),
+        "CgroupVersion": "2" if two else "1",
+        "NEventsListener": engine.events.listeners,
+        "RegistryConfig": registry_document(engine),
+        "DockerRootDir": str(engine.settings.data_root),
+        "LiveRestoreEnabled": engine.settings.live_restore,
+        "InitBinary": engine.settings.init_path,
+        "SecurityOptions": security + (["name=cgroupns"] if two else []),
+    }

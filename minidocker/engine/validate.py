@@ -1,9 +1,8 @@
-"""What a create request must satisfy before anything is made, and what an image and the daemon fill in.
+"""What a create request must satisfy before anything is made, by name and reason.
 
 Source  Docker Engine API 1.44, ContainerCreate; moby daemon/container.go, daemon_unix.go (limits, texts).
 Rules   - checks are pure: they know the request and the image, not the machine's state.
         - what is wrong is InvalidArgument and says which field.
-        - defaults are filled in here, once: later code reads the result and never asks "is it set?".
 """
 
 import ipaddress
@@ -15,25 +14,8 @@ import msgspec
 from minidocker.engine.config import ContainerConfig, HostConfig, LogConfig
 from minidocker.errors import InvalidArgument
 from minidocker.linux import capabilities
-from minidocker.oci.image_config import ExecutionConfig
 
 MEMORY_MIN_BYTES = 6 << 20
-SHM_DEFAULT_BYTES = 64 << 20
-MASKED_PATHS = (
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-)
-READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 RUNTIMES = ("minidocker-runtime", "runc")
 _IPC_SYSCTLS = {
     "kernel.msgmax",
@@ -94,33 +76,6 @@ def signal_number(text: str) -> int:
     elif name in signal.Signals.__members__:
         return int(signal.Signals[name])
     raise InvalidArgument(f"Invalid signal: {text}")
-
-
-def merge_image(config: ContainerConfig, image: ExecutionConfig) -> ContainerConfig:
-    """`config` with the image's defaults for what it leaves open.
-
-    Raises  InvalidArgument: neither has a command.
-    """
-    merged = msgspec.structs.replace(config)
-    given = {entry.partition("=")[0] for entry in config.env or []}
-    merged.env = [*(config.env or []), *(e for e in image.env or [] if e.partition("=")[0] not in given)]
-    merged.user = config.user or image.user
-    merged.working_dir = config.working_dir or image.working_dir
-    merged.exposed_ports = {**(image.exposed_ports or {}), **(config.exposed_ports or {})} or None
-    merged.volumes = {**(image.volumes or {}), **(config.volumes or {})} or None
-    merged.labels = {**(image.labels or {}), **(config.labels or {})}
-    merged.stop_signal = config.stop_signal or image.stop_signal
-    merged.stop_timeout = image.stop_timeout if config.stop_timeout is None else config.stop_timeout
-    merged.shell = config.shell or image.shell
-    merged.on_build = image.on_build
-    if not config.entrypoint:
-        merged.cmd = config.cmd or image.cmd
-        merged.entrypoint = image.entrypoint if config.entrypoint is None else None
-    if merged.entrypoint == [""]:
-        merged.entrypoint = None
-    if not merged.entrypoint and not merged.cmd:
-        raise InvalidArgument("No command specified")
-    return merged
 
 
 def check_config(config: ContainerConfig) -> None:
@@ -382,23 +337,3 @@ def _check_names(host: HostConfig) -> None:
                 ipaddress.ip_address(binding.host_ip or "0.0.0.0")
             except ValueError:
                 raise InvalidArgument(f"invalid IP address: {binding.host_ip}") from None
-
-
-def fill_host(host: HostConfig) -> HostConfig:
-    """`host` with the daemon's defaults."""
-    filled = msgspec.structs.replace(host)
-    filled.log_config = LogConfig(host.log_config.type or "json-file", host.log_config.config or {})
-    filled.restart_policy = msgspec.structs.replace(host.restart_policy, name=host.restart_policy.name or "no")
-    filled.network_mode = host.network_mode or "default"
-    filled.ipc_mode = host.ipc_mode or "private"
-    filled.cgroupns_mode = host.cgroupns_mode or ("host" if host.privileged else "private")
-    filled.shm_size = host.shm_size or SHM_DEFAULT_BYTES
-    filled.runtime = host.runtime or RUNTIMES[0]
-    filled.pids_limit = host.pids_limit or None
-    if host.memory > 0 and host.memory_swap == 0:
-        filled.memory_swap = 2 * host.memory
-    if host.masked_paths is None:
-        filled.masked_paths = None if host.privileged else list(MASKED_PATHS)
-    if host.readonly_paths is None:
-        filled.readonly_paths = None if host.privileged else list(READONLY_PATHS)
-    return filled

@@ -2,7 +2,7 @@
 
 import pytest
 
-from minidocker.engine import config, validate
+from minidocker.engine import config, defaults, validate
 from minidocker.errors import InvalidArgument
 from minidocker.oci.image_config import ExecutionConfig
 
@@ -53,7 +53,7 @@ IMAGE = ExecutionConfig(
 
 
 def test_the_image_fills_what_is_left_open() -> None:
-    merged = validate.merge_image(config.ContainerConfig(env=["A=mine"], labels={"m": "1"}), IMAGE)
+    merged = defaults.merge_image(config.ContainerConfig(env=["A=mine"], labels={"m": "1"}), IMAGE)
     assert merged.env == ["A=mine", "B=image"]
     assert (merged.entrypoint, merged.cmd) == (["/entry"], ["from", "image"])
     assert (merged.working_dir, merged.user, merged.stop_signal) == ("/w", "u", "SIGINT")
@@ -62,18 +62,18 @@ def test_the_image_fills_what_is_left_open() -> None:
 
 
 def test_an_entrypoint_of_ones_own_drops_the_images_command() -> None:
-    merged = validate.merge_image(config.ContainerConfig(entrypoint=["/mine"]), IMAGE)
+    merged = defaults.merge_image(config.ContainerConfig(entrypoint=["/mine"]), IMAGE)
     assert (merged.entrypoint, merged.cmd) == (["/mine"], None)
 
 
 def test_an_empty_entrypoint_resets_the_images() -> None:
-    merged = validate.merge_image(config.ContainerConfig(entrypoint=[""], cmd=["x"]), IMAGE)
+    merged = defaults.merge_image(config.ContainerConfig(entrypoint=[""], cmd=["x"]), IMAGE)
     assert (merged.entrypoint, merged.cmd) == (None, ["x"])
 
 
 def test_no_command_at_all_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="No command specified"):
-        validate.merge_image(config.ContainerConfig(), ExecutionConfig())
+        defaults.merge_image(config.ContainerConfig(), ExecutionConfig())
 
 
 @pytest.mark.parametrize(
@@ -118,11 +118,11 @@ def test_values_out_of_range_are_refused(host: dict[str, object], word: str) -> 
 
 
 def test_defaults_are_filled_as_docker_does() -> None:
-    host = validate.fill_host(config.read_create({"HostConfig": {"Memory": 10 << 20}}).host)
+    host = defaults.fill_host(config.read_create({"HostConfig": {"Memory": 10 << 20}}).host)
     assert (host.memory_swap, host.shm_size) == (20 << 20, 64 << 20)
     assert (host.network_mode, host.ipc_mode, host.restart_policy.name) == ("default", "private", "no")
     assert "/proc/kcore" in (host.masked_paths or [])
-    assert validate.fill_host(config.read_create({"HostConfig": {"MaskedPaths": []}}).host).masked_paths == []
+    assert defaults.fill_host(config.read_create({"HostConfig": {"MaskedPaths": []}}).host).masked_paths == []
 
 
 @pytest.mark.parametrize(

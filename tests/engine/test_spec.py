@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from minidocker.engine import mounts, spec, validate
+from minidocker.engine import defaults, mounts, spec
 from minidocker.engine.config import read_create
 from minidocker.engine.container import Record
 from minidocker.oci import runtime_spec as oci
@@ -13,7 +13,7 @@ from minidocker.oci import runtime_spec as oci
 def record(host: dict[str, object] | None = None, **config: object) -> Record:
     request = read_create({"Image": "x", "Cmd": ["run"], **config, "HostConfig": host or {}})
     path, args = spec.exec_arguments_of(request.config)
-    filled = validate.fill_host(request.host)
+    filled = defaults.fill_host(request.host)
     points = mounts.plan(request.config, filled, lambda name: [])
     return Record(
         id="c" * 64, name="n", created="", image="x", image_id="i", config=request.config, host=filled,
