@@ -26,7 +26,6 @@ class Prediction:
     def __init__(self, question: str, options: Sequence[str]) -> None:
         self.question, self.options = question, tuple(options)
         self.answer: str | None = None
-        self._buttons: Any = None
 
     def say(self, answer: str) -> "Prediction":
         """Answer without a widget. Raises ValueError: not one of the options."""
@@ -49,28 +48,27 @@ class Prediction:
         else:
             print(f"You said {self.answer}; the kernel says: {measured}. Find out why before you go on.")
 
-    def _chosen(self, change: dict[str, Any]) -> None:
-        self.answer = change["new"]
-
     def widget(self) -> Any:
-        """The buttons, made at first use; None without ipywidgets."""
-        if self._buttons is None and ipywidgets is not None:
-            self._buttons = ipywidgets.ToggleButtons(
-                options=list(self.options), value=None, tooltips=[f"predict: {option}" for option in self.options]
-            )
-            self._buttons.style.button_width = "auto"
-            self._buttons.observe(self._chosen, names="value")
-            label = ipywidgets.HTML(f"<b>Predict.</b> {html.escape(self.question)}")
-            return ipywidgets.VBox([label, self._buttons])
-        return self._buttons
+        """Question, buttons and a line that repeats the choice in words; None without ipywidgets."""
+        if ipywidgets is None:
+            return None
+        question = ipywidgets.HTML(f"<b>Predict.</b> {html.escape(self.question)}")
+        buttons = ipywidgets.ToggleButtons(
+            options=list(self.options), value=self.answer, tooltips=[f"predict: {option}" for option in self.options]
+        )
+        buttons.style.button_width = "auto"
+        chosen = ipywidgets.HTML("Choose, then run the next cell.")
+
+        def choose(change: dict[str, Any]) -> None:
+            self.answer = change["new"]
+            chosen.value = f"You predict: <b>{html.escape(change['new'])}</b>. Now run the next cell."
+
+        buttons.observe(choose, names="value")
+        return ipywidgets.VBox([question, buttons, chosen])
 
     def _repr_mimebundle_(self, **options: object) -> dict[str, Any]:
         text = f"Predict. {self.question}\n  " + "  |  ".join(self.options)
-        shown = self.widget()
-        if shown is None:
-            return {"text/plain": text}
-        bundle: dict[str, Any] = dict(shown._repr_mimebundle_(**options))
-        return bundle | {"text/plain": text}
+        return _shown(self.widget(), {"text/plain": text}, options)
 
 
 class Refreshed:
@@ -83,35 +81,38 @@ class Refreshed:
     def __init__(self, draw: Callable[[], Picture], label: str = "look again") -> None:
         self.draw, self.label = draw, label
         self.looks = 0
-        self._area: Any = None
 
-    def look(self) -> str:
-        """Draw once more and return the text form."""
+    def look(self) -> dict[str, str]:
+        """Draw once more; the picture as a mime bundle ("text/plain" always, "text/html" where it can be drawn)."""
         self.looks += 1
         try:
-            picture = self.draw()
+            bundle = self.draw()._repr_mimebundle_()
         except (OSError, ValueError) as error:
-            text = f"nothing to see: {error}"
-            self._show(f"<p>{html.escape(text)}</p>")
-            return text
-        bundle = picture._repr_mimebundle_()
-        self._show(bundle.get("text/html", f"<pre>{html.escape(bundle['text/plain'])}</pre>"))
-        return f"{picture.alt}\n\n{picture.table()}"
-
-    def _show(self, content: str) -> None:
-        if self._area is not None:
-            self._area.value = f"{content}<p>look number {self.looks}</p>"
+            bundle = {"text/plain": f"nothing to see: {error}"}
+        return bundle
 
     def _repr_mimebundle_(self, **options: object) -> dict[str, Any]:
+        first = self.look()
         if ipywidgets is None:
-            return {"text/plain": self.look()}
+            return first
         button = ipywidgets.Button(description=self.label, tooltip="draw the picture from the present state")
-        self._area = ipywidgets.HTML()
-        button.on_click(lambda _button: self.look())
-        text = self.look()
-        box = ipywidgets.VBox([button, self._area])
-        bundle: dict[str, Any] = dict(box._repr_mimebundle_(**options))
-        return bundle | {"text/plain": text}
+        button.layout.width = "auto"
+        area = ipywidgets.HTML(self._html(first))
+
+        def look_again(_button: object) -> None:
+            area.value = self._html(self.look())
+
+        button.on_click(look_again)
+        return _shown(ipywidgets.VBox([button, area]), first, options)
+
+    def _html(self, bundle: dict[str, str]) -> str:
+        content = bundle.get("text/html", f"<pre>{html.escape(bundle['text/plain'])}</pre>")
+        return f"{content}<p>look number {self.looks}</p>"
+
+
+def _shown(widget: Any, otherwise: dict[str, str], options: dict[str, object]) -> dict[str, Any]:
+    """The widget's mime bundle; `otherwise` is what a reader without a kernel sees instead of it."""
+    return otherwise if widget is None else dict(widget._repr_mimebundle_(**options)) | otherwise
 
 
 def predict(question: str, options: Sequence[str]) -> Prediction:
