@@ -1,9 +1,8 @@
-"""The containers of an engine: create, find, list, rename, remove, prune.
+"""The containers of an engine: create, find, list, rename. Removal is in removal.py.
 
 Source  Docker Engine API 1.44, Container*; texts recorded from dockerd.
 Rules   - a name is reserved in memory before anything is made, and freed with the container.
         - create makes all that can be made before start: directories, volumes, the record; one record is one fsync.
-        - remove first writes `removing` into the record, so that a crash in the middle is finished by the next daemon.
 """
 
 import asyncio
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from minidocker.engine import clock, defaults, listing, mounts, names, spec, validate, views
 from minidocker.engine.config import CreateRequest, EndpointRequest, HostConfig
-from minidocker.engine.container import CREATED, DEAD, RECORD_NAME, RESTARTING, Container, Record, State
+from minidocker.engine.container import RECORD_NAME, Container, Record, State
 from minidocker.errors import Conflict, InvalidArgument, MinidockerError, NotFound
 from minidocker.oci.reference import Reference
 from minidocker.storage import records, trees
@@ -38,14 +37,6 @@ class Created:
 
     id: str
     warnings: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Pruned:
-    """What a prune answers: IDs, and bytes given back."""
-
-    ids: list[str]
-    bytes_freed: int
 
 
 class Containers:
@@ -281,104 +272,19 @@ class Containers:
             self._ids.pop(old, None)
         self._engine.events.emit("container", "rename", container.id, container.attributes(oldName=f"/{old}"))
 
-    # -- remove --
+    def free_name(self, container: Container) -> None:
+        """A remove has begun: its name may be used again."""
+        self._ids.pop(container.record.name, None)
 
-    async def remove(self, container: Container, *, force: bool = False, volumes: bool = False) -> None:
-        """Remove it. Raises Conflict: it runs and `force` is not given, or is being removed already."""
-        state = container.state
-        if container.record.removing:
-            raise Conflict(f"removal of container {container.id} is already in progress")
-        if state.status == RESTARTING and force:
-            self._engine.supervision.cancel_restart(container)
-        if state.running or state.status == RESTARTING:
-            if not force:
-                verb = "Unpause and then stop" if state.status == "paused" else "Stop"
-                kind = "paused" if state.status == "paused" else "running" if state.running else "restarting"
-                raise Conflict(
-                    f"You cannot remove a {kind} container {container.id}. {verb} the container before attempting "
-                    "removal or force remove"
-                )
-            keep, container.record.host.auto_remove = container.record.host.auto_remove, False
-            try:
-                await self._engine.running.kill(container, "SIGKILL")
-            except Conflict:
-                pass  # it ended by itself meanwhile
-            finally:
-                container.record.host.auto_remove = keep
-        await self.discard(container, volumes=volumes)
+    def keep_name(self, container: Container) -> None:
+        """The remove failed: it keeps its name, unless another took it meanwhile."""
+        self._ids.setdefault(container.record.name, container.id)
 
-    async def discard(self, container: Container, *, volumes: bool) -> None:
-        """Remove a container that does not run, with its anonymous volumes if asked."""
-        async with container.lock:
-            if container.removed:
-                return
-            if container.state.running:
-                raise Conflict(f"container {container.id} is running; stop it first")
-            record = container.record
-            record.removing = True
-            owned = [p.name for p in record.mounts if p.owned] if volumes else []
-            self._ids.pop(record.name, None)
-            try:
-                aside = await asyncio.to_thread(self._delete, container, owned)
-            except BaseException as error:
-                record.removing = False
-                record.state.status = DEAD
-                record.state.error = str(error)
-                self._ids.setdefault(record.name, record.id)
-                raise
-            self._engine.supervision.spawn(asyncio.to_thread(trees.remove, aside))
-            self._by_id.pop(record.id, None)
-            self._engine.execs.forget_container(container)
-            for volume in owned:
-                self._engine.events.emit("volume", "destroy", volume, {"driver": "local"})
-            self._engine.events.emit("container", "destroy", record.id, container.attributes())
-            container.tell_removal()
+    def drop(self, container: Container) -> None:
+        """It is gone: nobody finds it any more."""
+        self._by_id.pop(container.id, None)
 
-    def _delete(self, container: Container, owned: list[str]) -> Path:
-        """In a thread. Renaming the directory aside is the true point at which the container is gone.
-
-        Returns the new place, whose files are removed later, by the next daemon at the latest.
-        """
-        self._engine.runtime.forget(container.id)
-        aside = container.directory.with_name(f".{container.id}.removing")
-        try:
-            os.rename(container.directory, aside)
-        except FileNotFoundError:
-            pass
-        for name in owned:
-            try:
-                self._engine.volumes.remove(name)
-            except NotFound:
-                continue
-        return aside
-
-    async def prune(self, filters: dict[str, list[str]]) -> Pruned:
-        """Remove all that are stopped. Filters: until, label, label!."""
-        for name in filters:
-            if name not in ("until", "label", "label!"):
-                raise InvalidArgument(f"invalid filter '{name}'")
-        if len(filters.get("until", [])) > 1:
-            raise InvalidArgument("more than one until filter specified")
-        until = clock.parse_moment(filters["until"][0]) if filters.get("until") else None
-        removed, freed = [], 0
-        for container in list(self._by_id.values()):
-            if self._prunable(container, filters, until):
-                size = await asyncio.to_thread(trees.size_bytes, container.directory / "upper")
-                await self.discard(container, volumes=False)
-                removed.append(container.id)
-                freed += size
-        self._engine.events.emit("container", "prune", "", {"reclaimed": str(freed)})
-        return Pruned(removed, freed)
-
-    @staticmethod
-    def _prunable(container: Container, filters: dict[str, list[str]], until: int | None) -> bool:
-        labels = container.record.config.labels or {}
-        return (
-            container.state.status in (CREATED, "exited", "dead")
-            and (until is None or clock.nanoseconds_of(container.record.created) < until)
-            and all(listing.has_label(labels, value) for value in filters.get("label", []))
-            and not any(listing.has_label(labels, value) for value in filters.get("label!", []))
-        )
+    # -- volumes --
 
     def tell_volumes(self, container: Container, action: str) -> None:
         """Emit the mount or unmount events of a container's volumes."""

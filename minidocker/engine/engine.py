@@ -24,6 +24,7 @@ from minidocker.engine.events import Events
 from minidocker.engine.execs import Execs
 from minidocker.engine.images import Images
 from minidocker.engine.networks import Networks
+from minidocker.engine.removal import Removal
 from minidocker.engine.running import Running
 from minidocker.engine.starting import Starter
 from minidocker.engine.supervision import Supervision
@@ -128,6 +129,7 @@ class Engine:
         self.runtime = Runtime(settings.exec_root, self.launcher)
         self.starter = self._starter()
         self.containers = Containers(self, settings.data_root / "containers")
+        self.removal = Removal(self)
         self.execs = Execs(self)
         self.running = Running(self)
         self.supervision = Supervision(self)
@@ -159,6 +161,7 @@ class Engine:
         await self.images.open()
 
     def _repair(self) -> None:
+        self.blobs.repair()
         self.layers.repair()
         self.volumes.repair()
         containers = self.settings.data_root / "containers"

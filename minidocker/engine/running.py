@@ -60,7 +60,7 @@ class Running:
             container.record.restart_count = 0
             await self.start_locked(container)
         if container.state.status == EXITED and container.record.host.auto_remove:
-            await self._engine.containers.discard(container, volumes=True)
+            await self._engine.removal.discard(container, volumes=True)
 
     async def start_locked(self, container: Container) -> None:
         """`start` for who holds the lock."""
@@ -87,7 +87,7 @@ class Running:
         state.status = CREATED if state.started_at == clock.NEVER else EXITED
         await container.save()
         if container.record.host.auto_remove:
-            self._engine.supervision.spawn(self._engine.containers.discard(container, volumes=True))
+            self._engine.supervision.spawn(self._engine.removal.discard(container, volumes=True))
         if isinstance(error, StartError):
             kind = InvalidArgument if error.exit_code in (126, 127) else MinidockerError
             raise kind(text) from error

@@ -111,7 +111,7 @@ class Supervision:
             self._restart_later(container)
         elif remove:
             with contextlib.suppress(MinidockerError):
-                await self._engine.containers.discard(container, volumes=True)
+                await self._engine.removal.discard(container, volumes=True)
 
     async def _record_exit(self, container: Container) -> None:
         record, state = container.record, container.state
@@ -257,7 +257,7 @@ class Supervision:
         """One container at the daemon's start, if it does not run any more."""
         record, state = container.record, container.state
         if record.removing:
-            await self._engine.containers.discard(container, volumes=record.host.auto_remove)
+            await self._engine.removal.discard(container, volumes=record.host.auto_remove)
             return
         if container.watched:
             await container.save()
@@ -270,7 +270,7 @@ class Supervision:
                 await self._record_exit(container)
                 await asyncio.to_thread(self._engine.runtime.forget, container.id)
         if record.host.auto_remove and state.status != CREATED:
-            await self._engine.containers.discard(container, volumes=True)
+            await self._engine.removal.discard(container, volumes=True)
         elif was_running or state.status != CREATED:
             self._restart_at_boot(container, was_running=was_running)
 

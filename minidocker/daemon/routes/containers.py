@@ -116,12 +116,12 @@ async def remove(request: web.Request) -> web.Response:
     if http.query_flag(request, "link"):
         raise InvalidArgument("legacy links are not supported")
     force, volumes = http.query_flag(request, "force"), http.query_flag(request, "v")
-    await request.app[http.ENGINE].containers.remove(container_of(request), force=force, volumes=volumes)
+    await request.app[http.ENGINE].removal.remove(container_of(request), force=force, volumes=volumes)
     return web.Response(status=NO_CONTENT)
 
 
 async def prune(request: web.Request) -> web.Response:
-    pruned = await request.app[http.ENGINE].containers.prune(http.filters_of(request))
+    pruned = await request.app[http.ENGINE].removal.prune(http.filters_of(request))
     return http.json_response({"ContainersDeleted": pruned.ids or None, "SpaceReclaimed": pruned.bytes_freed})
 
 
