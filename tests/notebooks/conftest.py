@@ -16,7 +16,7 @@ from jupyter_core.utils import run_sync  # noqa: E402
 CELL_TIMEOUT_SECONDS = 30
 
 
-class Listening(nbclient.NotebookClient):  # type: ignore[misc]
+class Listening(nbclient.NotebookClient):  # type: ignore[misc,name-defined]
     """Runs cells, and calls `when_begun` as soon as one has printed "begun"."""
 
     when_begun: Callable[[], None] | None = None

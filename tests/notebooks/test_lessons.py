@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-import minidocker
+from minidocker.client import connect
 from minidocker.errors import MinidockerError
 
 nbclient = pytest.importorskip("nbclient", reason="needs nbclient: pip install minidocker[test]")
@@ -29,7 +29,7 @@ every_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.st
 
 def _daemon_answers() -> bool:
     try:
-        return minidocker.connect().ping()
+        return connect().ping()
     except (OSError, MinidockerError):
         return False
 
@@ -118,7 +118,7 @@ def test_a_lesson_imports_the_library_and_does_not_copy_it(path: Path) -> None:
 
 @every_lesson
 def test_a_lesson_breaks_something_in_isolation(path: Path) -> None:
-    cells = [cell for cell in _read(path)["cells"]]
+    cells = _read(path)["cells"]
     isolated = [cell for cell in cells if "".join(cell["source"]).startswith("%%isolated")]
     prose = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     assert isolated and "Break it" in prose and "cure" in prose
@@ -166,8 +166,8 @@ def test_run_all_twice_in_one_kernel_says_the_same(
 
 def _containers_of(lesson: Any) -> list[Any]:
     """The containers that carry the label of the lesson's kernel, running or not."""
-    found = minidocker.connect().containers.list(all=True, filters={"label": ["minidocker.notebook"]})
-    return [one for one in found if f"-{lesson.kernel_pid}-" in one.attrs["Labels"]["minidocker.notebook"]]
+    found = connect().containers.list(all=True, filters={"label": ["minidocker.notebook"]})
+    return [one for one in found if f"-{lesson.kernel_pid}-" in str(one.attrs["Labels"])]
 
 
 def _claim(lesson: Any, leftovers: Any) -> list[Any]:
@@ -235,7 +235,7 @@ def test_a_lesson_begins_by_removing_what_killed_kernels_left(open_lesson: Calla
     lesson.run(lesson.cells[:1])
     own = json.loads(lesson.say("import json; print(json.dumps(mine))"))["minidocker.notebook"]
     namespace, pid, started = own.split("-")
-    client = minidocker.connect()
+    client = connect()
     labels = {"own": own, "dead": f"{namespace}-{pid}-{int(started) - 1}", "elsewhere": f"1-{pid}-{started}"}
     made = {
         name: client.containers.create("busybox", ["true"], labels={"minidocker.notebook": label})
