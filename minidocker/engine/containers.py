@@ -56,9 +56,12 @@ class Containers:
                 continue
             try:
                 record = records.read(Path(entry.path) / RECORD_NAME, Record)
-            except (NotFound, InvalidArgument) as error:
-                log.warning("leftover of a container removed", extra={"path": entry.path, "reason": str(error)})
+            except NotFound:
+                log.warning("leftover of a create removed", extra={"path": entry.path})
                 trees.remove(Path(entry.path))
+                continue
+            except InvalidArgument as error:  # no crash does that: its files may be all that someone has
+                log.error("container is damaged and left out", extra={"path": entry.path, "reason": str(error)})
                 continue
             self._by_id[record.id] = Container(record, Path(entry.path))
             self._ids[record.name] = record.id

@@ -34,7 +34,6 @@ from minidocker.linux.forkserver import ForkedProcess, ForkServer, ForkServerDie
 from minidocker.network.bridge import BridgeNetwork
 from minidocker.oci.digest import Digest
 from minidocker.runtime.lifecycle import LAUNCHER, Runtime
-from minidocker.storage import trees
 from minidocker.storage.blobs import BlobStore
 from minidocker.storage.images import Image, ImageStore
 from minidocker.storage.layers import LayerStore
@@ -50,6 +49,7 @@ class Settings:
 
     identity             shown as ID by info; made once and kept in the data root.
     python_path          where the launcher and the worker may import from.
+    registry_certs_dirs  where registries' certificates are; None: the usual places.
     init_path            the static init for --init; "": there is none.
     stop_seconds         how long containers may take to stop at the engine's end without live-restore.
     """
@@ -60,6 +60,7 @@ class Settings:
     live_restore: bool = True
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
+    registry_certs_dirs: tuple[Path, ...] | None = None
     init_path: str = ""
     debug: bool = False
     identity: str = ""
@@ -164,9 +165,7 @@ class Engine:
         self.blobs.repair()
         self.layers.repair()
         self.volumes.repair()
-        containers = self.settings.data_root / "containers"
-        for entry in containers.glob(".*.removing") if containers.is_dir() else ():
-            trees.remove(entry)
+        self.removal.repair(self.containers.directory)
 
     async def close(self, *, stop: bool | None = None) -> None:
         """Let go of everything. `stop`: end the containers first; None: unless live-restore is on."""

@@ -245,12 +245,17 @@ def materialise(
     points: list[MountPoint], volumes: VolumeStore, labels: dict[str, dict[str, str]] | None = None
 ) -> list[str]:
     """Make the volumes that `points` name, fill in their sources, and return the names of those that are new."""
-    made = []
+    made: list[str] = []
     existing = {volume.name for volume in volumes.list()} if any(p.type == "volume" for p in points) else set()
     for point in points:
         if point.type != "volume":
             continue
-        volume = volumes.create(point.name, labels=(labels or {}).get(point.destination))
+        try:
+            volume = volumes.create(point.name, labels=(labels or {}).get(point.destination))
+        except BaseException:
+            for name in made:
+                volumes.remove(name)
+            raise
         if volume.name not in existing:
             made.append(volume.name)
         point.name, point.source = volume.name, str(volumes.path(volume.name))

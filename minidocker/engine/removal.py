@@ -3,22 +3,29 @@
 Source  Docker Engine API 1.44: ContainerDelete, ContainerPrune; texts recorded from dockerd.
 Rules   - renaming the directory aside is the true point at which a container is gone: a crash before it leaves the
           container, a crash after it leaves files that the next daemon removes.
+        - its new name says whether its anonymous volumes go with it, so the next daemon finishes that, too.
         - the name is free as soon as the removal begins.
 """
 
 import asyncio
+import logging
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minidocker.engine import clock, listing
-from minidocker.engine.container import CREATED, DEAD, RESTARTING, Container
-from minidocker.errors import Conflict, InvalidArgument, NotFound
-from minidocker.storage import trees
+from minidocker.engine.container import CREATED, DEAD, RECORD_NAME, RESTARTING, Container, Record
+from minidocker.errors import Conflict, InvalidArgument, MinidockerError, NotFound
+from minidocker.storage import records, trees
 
 if TYPE_CHECKING:
     from minidocker.engine.engine import Engine
+
+log = logging.getLogger(__name__)
+
+REMOVING, WITH_VOLUMES = ".removing", ".with-volumes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +59,7 @@ class Removal:
                 )
             keep, container.record.host.auto_remove = container.record.host.auto_remove, False
             try:
-                await self._engine.running.kill(container, "SIGKILL")
-            except Conflict:
-                pass  # it ended by itself meanwhile
+                await self._engine.running.end(container)
             finally:
                 container.record.host.auto_remove = keep
         await self.discard(container, volumes=volumes)
@@ -92,17 +97,30 @@ class Removal:
         Returns the new place, whose files are removed later, by the next daemon at the latest.
         """
         self._engine.runtime.forget(container.id)
-        aside = container.directory.with_name(f".{container.id}.removing")
+        aside = container.directory.with_name(f".{container.id}{WITH_VOLUMES if owned else ''}{REMOVING}")
         try:
             os.rename(container.directory, aside)
         except FileNotFoundError:
             pass
-        for name in owned:
+        self._remove_volumes(owned)
+        return aside
+
+    def repair(self, directory: Path) -> None:
+        """At start: finish the removals that a crash cut short. directory: of all containers."""
+        for aside in list(directory.glob(f".*{REMOVING}")):
+            try:
+                if WITH_VOLUMES in aside.name:
+                    self._remove_volumes(p.name for p in records.read(aside / RECORD_NAME, Record).mounts if p.owned)
+                trees.remove(aside)
+            except (MinidockerError, OSError) as error:
+                log.warning("leftover of a container not removed", extra={"path": str(aside), "reason": str(error)})
+
+    def _remove_volumes(self, names: Iterable[str]) -> None:
+        for name in names:
             try:
                 self._engine.volumes.remove(name)
             except NotFound:
                 continue
-        return aside
 
     async def prune(self, filters: dict[str, list[str]]) -> Pruned:
         """Remove all that are stopped. Filters: until, label, label!."""

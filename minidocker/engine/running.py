@@ -119,6 +119,18 @@ class Running:
         else:
             ended.cancel()
 
+    async def end(self, container: Container) -> None:
+        """SIGKILL, and wait until its end is recorded; for one that ends by itself at this moment, too."""
+        ended = container.exit_future()
+        try:
+            await self.kill(container, "SIGKILL")
+        except Conflict:
+            if container.state.running:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(asyncio.shield(ended), KILL_SECONDS)
+        finally:
+            ended.cancel()
+
     def _signal(self, container: Container, number: int) -> None:
         self._engine.runtime.signal(container.id, number)
         if container.state.status == PAUSED and number == signal.SIGKILL:
@@ -147,12 +159,14 @@ class Running:
         ended = container.exit_future()
         attributes = container.attributes
         try:
-            await asyncio.to_thread(self._stop_signal_send, container, number)
+            with contextlib.suppress(Conflict):  # it ends by itself at this moment: that is waited for
+                await asyncio.to_thread(self._stop_signal_send, container, number)
             self._engine.events.emit("container", "kill", container.id, attributes(signal=str(number)))
             try:
                 await asyncio.wait_for(asyncio.shield(ended), None if seconds < 0 else seconds)
             except TimeoutError:
-                await asyncio.to_thread(self._signal, container, int(signal.SIGKILL))
+                with contextlib.suppress(Conflict):
+                    await asyncio.to_thread(self._signal, container, int(signal.SIGKILL))
                 self._engine.events.emit("container", "kill", container.id, attributes(signal="9"))
                 await asyncio.wait_for(ended, KILL_SECONDS)
         except TimeoutError:

@@ -103,6 +103,7 @@ class Supervision:
             restart = not self.closing and not container.stopping and self._wants_restart(container)
             if restart:
                 container.state.status = RESTARTING
+                self.spawn(container.save())
             container.tell_exit()
             remove = record.host.auto_remove and not restart
             # exit.json goes only now: a crash before this line must find the exit code again.
@@ -209,14 +210,15 @@ class Supervision:
         everything = await asyncio.to_thread(self._engine.runtime.adopt)
         found = {one.id: one for one in everything if not one.container}
         live: list[LiveEndpoint] = []
+        dead: dict[str, Adopted] = {}
         for container in list(self._engine.containers.all()):
             one = found.pop(container.id, None)
             if one is not None and one.exit is None and one.monitor_pidfd is not None:
                 self._resume(container, one)
                 if container.record.endpoint is not None:
                     live.append(LiveEndpoint(container.record.endpoint, tuple(container.record.ports)))
-            elif one is not None and one.monitor_pidfd is not None:
-                os.close(one.monitor_pidfd)
+            elif one is not None:
+                dead[container.id] = one
         if self._engine.network is not None:
             await asyncio.to_thread(self._engine.network.restore, live)
         for one in found.values():
@@ -225,7 +227,7 @@ class Supervision:
             if one.container:
                 self._engine.execs.adopt(one)
         for container in list(self._engine.containers.all()):
-            await self._settle(container)
+            await self._settle(container, dead.get(container.id))
 
     def _resume(self, container: Container, one: Adopted) -> None:
         state = container.state
@@ -246,15 +248,19 @@ class Supervision:
         runtime = self._engine.runtime
         try:
             if one.monitor_pidfd is not None:
-                with contextlib.closing(os.fdopen(one.monitor_pidfd)) as monitor:
+                try:
                     runtime.kill_all(one.id)
-                    select.select([monitor], [], [], SWEEP_SECONDS)
+                    poll = select.poll()
+                    poll.register(one.monitor_pidfd, select.POLLIN)
+                    poll.poll(SWEEP_SECONDS * 1000)
+                finally:
+                    os.close(one.monitor_pidfd)
             runtime.forget(one.id)
         except MinidockerError as error:
             log.warning("leftover not removed", extra={"container": one.id, "reason": str(error)})
 
-    async def _settle(self, container: Container) -> None:
-        """One container at the daemon's start, if it does not run any more."""
+    async def _settle(self, container: Container, left: Adopted | None) -> None:
+        """One container at the daemon's start, if it does not run any more. left: what the runtime still has of it."""
         record, state = container.record, container.state
         if record.removing:
             await self._engine.removal.discard(container, volumes=record.host.auto_remove)
@@ -263,13 +269,15 @@ class Supervision:
             await container.save()
             return
         was_running = state.status in (RUNNING, PAUSED, RESTARTING)
-        if was_running or self._exit_of(container) is not None:
+        if left is not None and not was_running and _never_ran(left):
+            await asyncio.to_thread(self._engine.runtime.forget, container.id)
+        elif was_running or left is not None:
             self._recall(container)
             record.endpoint, record.ports = None, []
             async with container.lock:
                 await self._record_exit(container)
                 await asyncio.to_thread(self._engine.runtime.forget, container.id)
-        if record.host.auto_remove and state.status != CREATED:
+        if record.host.auto_remove:  # as Docker: also one that was never started, since its client is gone
             await self._engine.removal.discard(container, volumes=True)
         elif was_running or state.status != CREATED:
             self._restart_at_boot(container, was_running=was_running)
@@ -302,3 +310,8 @@ class Supervision:
             loop.remove_reader(fd)
             os.close(fd)
         self._watched.clear()
+
+
+def _never_ran(left: Adopted) -> bool:
+    """A start that the daemon's death cut short: nothing of the container's command has run."""
+    return left.state is None if left.exit is None else left.exit.error is not None

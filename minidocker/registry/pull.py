@@ -117,7 +117,8 @@ class Puller:
         """The layer at `number`, made if it is not here."""
         short, chain = plan.layers[number].digest.short, plan.chains[number]
         there = self._layers.get(chain)
-        if there is not None:
+        # The blob as well: this image's may be another one than that of the image which the layer came with.
+        if there is not None and self._blobs.has(plan.layers[number].digest):
             report(Progress("Already exists", short))
             return there
         return await self._transfers.share(
@@ -130,6 +131,10 @@ class Puller:
         below = [asyncio.ensure_future(self._ensure(plan, number - 1, ignore))] if number else []
         try:
             await self._blob(plan, descriptor, report)
+            there = self._layers.get(plan.chains[number])
+            if there is not None:
+                report(Progress("Pull complete", descriptor.digest.short))
+                return there
             staged = await self._stage(descriptor, plan.config.diff_ids[number], report)
             try:
                 parent = await below[0] if below else None

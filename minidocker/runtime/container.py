@@ -20,7 +20,7 @@ from minidocker.linux.birth import fork_into
 from minidocker.linux.cgroups import Cgroup
 from minidocker.linux.namespaces import CloneFlag
 from minidocker.oci import runtime_spec
-from minidocker.runtime import controls, plan, program
+from minidocker.runtime import controls, plan, program, records
 from minidocker.runtime.init import become, flags_of, join_namespace
 from minidocker.runtime.records import State
 from minidocker.runtime.stdio import Streams
@@ -66,6 +66,8 @@ class ContainerJob:
         """Make the control group with its limits and its device filter."""
         if not self._spec.linux.cgroups_path:
             return
+        # Before the group exists: whoever finds this directory without a state.json must find the group, too.
+        records.write(self.directory / records.CGROUP_NAME, self._spec.linux.cgroups_path.encode())
         self._cgroup = Cgroup.create(self._spec.linux.cgroups_path, self._host.hierarchies)
         apply_resources(self._cgroup, self._spec.linux.resources)
 

@@ -272,23 +272,27 @@ class Runtime:
 
     def _adopt(self, directory: Path) -> Adopted:
         state = records.read(directory / "state.json", State)
-        if records.is_locked(directory) and state is not None:
-            pidfd = records.open_process(state.monitor_pid, state.monitor_start_time)
-            if pidfd is not None:
+        if records.is_locked(directory):
+            pidfd = records.open_process(state.monitor_pid, state.monitor_start_time) if state is not None else None
+            if pidfd is not None and state is not None:
                 return Adopted(directory.name, state.pid, pidfd, None, state.container, state)
+            # One that has not recorded itself yet: its daemon is gone, so it gives up. One that ends right now.
+            records.wait_unlocked(directory, _DYING_SECONDS)
+            state = records.read(directory / "state.json", State)
         exit_record = records.read(directory / "exit.json", Exit)
+        if exit_record is None:
+            self._kill_leftovers(directory, state)
         if state is None:
             return Adopted(directory.name, 0, None, exit_record)
-        if exit_record is None:
-            self._kill_leftovers(state)
         return Adopted(directory.name, state.pid, None, exit_record, state.container, state)
 
-    def _kill_leftovers(self, state: State) -> None:
-        if state.cgroup:
-            group = Cgroup.open(state.cgroup, self._hierarchies)
+    def _kill_leftovers(self, directory: Path, state: State | None) -> None:
+        path = records.cgroup_of(directory, state)
+        if path:
+            group = Cgroup.open(path, self._hierarchies)
             if group.exists():
                 group.kill()
-        pidfd = records.open_process(state.pid, state.start_time)
+        pidfd = records.open_process(state.pid, state.start_time) if state is not None else None
         if pidfd is not None:
             process.pidfd_send(pidfd, 9)
             os.close(pidfd)
@@ -305,19 +309,20 @@ class Runtime:
         state = records.read(directory / "state.json", State)
         if records.is_locked(directory) and not (directory / "exit.json").exists():
             raise Conflict(f"{id} is running: kill it first")
-        if state is not None and state.cgroup:
+        path = records.cgroup_of(directory, state)
+        if path:
             with self._until_end_of(state):
-                Cgroup.open(state.cgroup, self._hierarchies).remove()
+                Cgroup.open(path, self._hierarchies).remove()
         self._remove(directory)
 
     @staticmethod
     @contextmanager
-    def _until_end_of(state: State) -> Iterator[None]:
+    def _until_end_of(state: State | None) -> Iterator[None]:
         """Kill it within this: leaving waits until its first process has ended. A dying one is in no group any more."""
-        pidfd = records.open_process(state.pid, state.start_time)
+        pidfd = records.open_process(state.pid, state.start_time) if state is not None else None
         yield
         if pidfd is not None:
-            select.select([pidfd], [], [], _DYING_SECONDS)
+            Runtime._wait(pidfd, _DYING_SECONDS)
             os.close(pidfd)
 
     def _find(self, id: str) -> Path:
@@ -379,7 +384,7 @@ class Runtime:
         return StartError(message)
 
     @staticmethod
-    def _wait(pidfd: int) -> None:
-        poll = select.poll()
+    def _wait(pidfd: int, seconds: float | None = None) -> None:
+        poll = select.poll()  # not select(2), which knows no descriptor above 1023
         poll.register(pidfd, select.POLLIN)
-        poll.poll()
+        poll.poll(None if seconds is None else seconds * 1000)

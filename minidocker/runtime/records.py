@@ -5,6 +5,7 @@
         state.json    who it is (State); pid: its pid alone
         attach.sock   see attach.py
         exit.json     how it ended (Exit), once it has
+        cgroup        the control group's path, written before the group is made (containers alone)
 
 Rules   - written aside and renamed: a reader sees a whole record or none. No fsync: the exec-root does not outlive a
           boot.
@@ -13,6 +14,7 @@ Rules   - written aside and renamed: a reader sees a whole record or none. No fs
 
 import fcntl
 import os
+import time
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +22,8 @@ import msgspec
 
 from minidocker.errors import KernelError
 from minidocker.linux import process
+
+CGROUP_NAME = "cgroup"
 
 
 class State(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -75,6 +79,16 @@ def read(path: Path, kind: type[T]) -> T | None:
         return None  # nothing of ours: ours are whole
 
 
+def cgroup_of(directory: Path, state: State | None) -> str:
+    """The path of its control group, also if its monitor died before it wrote state.json; "": it has none."""
+    if state is not None:
+        return state.cgroup
+    try:
+        return (directory / CGROUP_NAME).read_text()
+    except FileNotFoundError:
+        return ""
+
+
 def hold_lock(directory: Path) -> int:
     """Take the lock of `directory` while the returned descriptor is open. Raises BlockingIOError: it is held."""
     fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -95,6 +109,13 @@ def is_locked(directory: Path) -> bool:
     except FileNotFoundError:
         return False
     return False
+
+
+def wait_unlocked(directory: Path, seconds: float) -> None:
+    """Return when no monitor holds the lock any more, or after `seconds`. Nothing tells of it, so this looks again."""
+    end = time.monotonic() + seconds
+    while is_locked(directory) and time.monotonic() < end:
+        time.sleep(0.005)
 
 
 def open_process(pid: int, start_time: int) -> int | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from minidocker.errors import Conflict, InvalidArgument, NotFound
+from minidocker.errors import Conflict, InvalidArgument, KernelError, NotFound
 from minidocker.storage import records, trees
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
@@ -64,10 +64,14 @@ class VolumeStore:
             return there
         created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         volume = Volume(name, labels=labels or {}, options=options or {}, anonymous=anonymous, created=created)
-        self.path(name).mkdir(parents=True, exist_ok=True)
-        self.path(name).chmod(0o755)  # whatever the umask of the daemon
-        records.write(self.directory / name / "volume.json", volume)
-        records.sync_directory(self.directory)
+        try:
+            self.path(name).mkdir(parents=True, exist_ok=True)
+            self.path(name).chmod(0o755)  # whatever the umask of the daemon
+            records.write(self.directory / name / "volume.json", volume)
+            records.sync_directory(self.directory)
+        except OSError as error:
+            trees.remove(self.directory / name)
+            raise KernelError("create volume", name, error.errno or 0) from error
         return volume
 
     def path(self, name: str) -> Path:
