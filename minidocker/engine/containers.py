@@ -19,6 +19,7 @@ from minidocker.engine import clock, defaults, listing, mounts, names, spec, val
 from minidocker.engine.config import CreateRequest, EndpointRequest, HostConfig
 from minidocker.engine.container import RECORD_NAME, Container, Record, State
 from minidocker.errors import Conflict, InvalidArgument, MinidockerError, NotFound
+from minidocker.oci import codec
 from minidocker.oci.reference import Reference
 from minidocker.storage import records, trees
 from minidocker.storage.images import Image
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+INTENT_NAME = "creating.json"  # says which volumes a create that a crash cut short has made for itself alone
 _DIRECTORIES = ("upper", "work", "rootfs")
 
 
@@ -57,14 +59,22 @@ class Containers:
             try:
                 record = records.read(Path(entry.path) / RECORD_NAME, Record)
             except NotFound:
-                log.warning("leftover of a create removed", extra={"path": entry.path})
-                trees.remove(Path(entry.path))
+                self._undo_create(Path(entry.path))
                 continue
             except InvalidArgument as error:  # no crash does that: its files may be all that someone has
                 log.error("container is damaged and left out", extra={"path": entry.path, "reason": str(error)})
                 continue
             self._by_id[record.id] = Container(record, Path(entry.path))
             self._ids[record.name] = record.id
+
+    def _undo_create(self, directory: Path) -> None:
+        log.warning("leftover of a create removed", extra={"path": str(directory)})
+        with contextlib.suppress(NotFound, InvalidArgument):
+            for point in records.read(directory / INTENT_NAME, Record).mounts:
+                if point.owned:
+                    with contextlib.suppress(NotFound):
+                        self._engine.volumes.remove(point.name)
+        trees.remove(directory)
 
     # -- find --
 
@@ -197,8 +207,11 @@ class Containers:
             for name in _DIRECTORIES:
                 (directory / name).mkdir(mode=0o755)
                 (directory / name).chmod(0o755)
+            if mounts.name_anonymous(container.record.mounts):
+                (directory / INTENT_NAME).write_bytes(codec.encode(container.record))
             made = mounts.materialise(container.record.mounts, self._engine.volumes)
             records.write(directory / RECORD_NAME, container.record)  # from here on the container exists
+            (directory / INTENT_NAME).unlink(missing_ok=True)
         except BaseException:
             for volume in made:
                 self._engine.volumes.remove(volume)

@@ -7,6 +7,7 @@ Rules   - later sources never replace earlier ones: volumes-from, binds, mounts,
 """
 
 import posixpath
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -241,6 +242,14 @@ def _shared(point: MountPoint, *, read_only: bool) -> MountPoint:
     )
 
 
+def name_anonymous(points: list[MountPoint]) -> bool:
+    """Give the anonymous volumes their names before they are made. True if there are any."""
+    unnamed = [point for point in points if point.type == "volume" and not point.name]
+    for point in unnamed:
+        point.name = secrets.token_hex(32)
+    return bool(unnamed)
+
+
 def materialise(
     points: list[MountPoint], volumes: VolumeStore, labels: dict[str, dict[str, str]] | None = None
 ) -> list[str]:
@@ -251,7 +260,7 @@ def materialise(
         if point.type != "volume":
             continue
         try:
-            volume = volumes.create(point.name, labels=(labels or {}).get(point.destination))
+            volume = volumes.create(point.name, anonymous=point.owned, labels=(labels or {}).get(point.destination))
         except BaseException:
             for name in made:
                 volumes.remove(name)

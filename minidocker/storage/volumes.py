@@ -45,14 +45,20 @@ class VolumeStore:
         self.directory.mkdir(parents=True, exist_ok=True)
 
     def create(
-        self, name: str = "", *, labels: dict[str, str] | None = None, options: dict[str, str] | None = None
+        self,
+        name: str = "",
+        *,
+        anonymous: bool = False,
+        labels: dict[str, str] | None = None,
+        options: dict[str, str] | None = None,
     ) -> Volume:
         """Make a volume, or return the one of that name (as Docker does).
 
-        name    "" for an anonymous one: 64 hexadecimal digits are made up.
-        Raises  InvalidArgument: not a name. Conflict: it exists with other options.
+        name       "" for an anonymous one: 64 hexadecimal digits are made up.
+        anonymous  True: the caller has made the name up.
+        Raises     InvalidArgument: not a name. Conflict: it exists with other options.
         """
-        anonymous = not name
+        anonymous = anonymous or not name
         name = check_name(name or secrets.token_hex(32))
         try:
             there = self.get(name)
