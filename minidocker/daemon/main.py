@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,8 @@ from minidocker.daemon import sockets
 from minidocker.errors import Conflict, MinidockerError
 
 if TYPE_CHECKING:
+    import ssl
+
     from minidocker.engine.engine import Settings
 
 log = logging.getLogger("minidocker.daemon")
@@ -69,13 +71,21 @@ def make_parser() -> argparse.ArgumentParser:
         help="host:port or network that may be spoken to without TLS",
     )
     add("--registry-mirror", action="append", default=[], help="URL to ask before Docker Hub")
+    add(
+        "--registry-certs-dir",
+        type=Path,
+        action="append",
+        default=[],
+        help="directory of HOST:PORT/ folders with certificates; repeatable, instead of /etc/docker/certs.d and "
+        "/etc/minidocker/certs.d",
+    )
     add("--cgroup-parent", default=None, help="control group that containers' groups are made in")
     add("--init-path", default=None, help="static init that --init uses")
     for name, default in (("--tls", None), ("--tlsverify", None), ("--live-restore", True)):
         add(name, type=flag, nargs="?", const=True, default=default, metavar="BOOL")
     add("--tlscacert", type=Path, default=None, help="trust clients signed by this CA")
-    add("--tlscert", type=Path, default=None)
-    add("--tlskey", type=Path, default=None)
+    add("--tlscert", type=Path, default=None, help="the daemon's certificate")
+    add("--tlskey", type=Path, default=None, help="and its key (these three: default DOCKER_CERT_PATH or ~/.docker)")
     add("-l", "--log-level", choices=sorted(LEVELS), default="info")
     add("-D", "--debug", type=flag, nargs="?", const=True, default=False, metavar="BOOL")
     add("--shutdown-timeout", type=int, default=15, help="seconds for containers to stop without live-restore")
@@ -109,6 +119,16 @@ def pidfile(path: Path):  # type: ignore[no-untyped-def]
 # -- running --
 
 
+def find_certificates(options: argparse.Namespace) -> None:
+    """Give the TLS files that were not named their usual place, as dockerd does, if they are there."""
+    folder = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
+    for name in ("ca", "cert", "key"):
+        flag_name = f"tls{name}cert" if name == "ca" else f"tls{name}"
+        usual = folder / f"{name}.pem"
+        if getattr(options, flag_name) is None and usual.is_file():
+            setattr(options, flag_name, usual)
+
+
 def settings_of(options: argparse.Namespace) -> "Settings":
     """The engine's settings from the flags."""
     from minidocker.engine.engine import Settings, identity_of
@@ -125,6 +145,7 @@ def settings_of(options: argparse.Namespace) -> "Settings":
         live_restore=options.live_restore,
         registry_mirrors=tuple(options.registry_mirror),
         insecure_registries=tuple(options.insecure_registry),
+        registry_certs_dirs=tuple(path.resolve() for path in options.registry_certs_dir) or None,
         init_path=init,
         debug=options.debug,
         identity=identity_of(options.data_root),
@@ -132,12 +153,23 @@ def settings_of(options: argparse.Namespace) -> "Settings":
     )
 
 
+def protocol(
+    http: Callable[[], asyncio.Protocol], context: "ssl.SSLContext | None"
+) -> Callable[[], asyncio.Protocol]:
+    """What makes the protocol of a new connection. context: with TLS."""
+    from minidocker.daemon.connection import Connection
+    from minidocker.daemon.tls import TlsFront
+
+    if context is None:
+        return lambda: Connection(http())
+    return lambda: TlsFront(context, Connection(http()))
+
+
 async def serve(options: argparse.Namespace, stop: asyncio.Event) -> None:
     """Open the engine, answer until `stop`, close it."""
     from aiohttp import web
 
     from minidocker.daemon.app import make_app
-    from minidocker.daemon.connection import Connection
     from minidocker.engine.engine import Engine
     from minidocker.network.bridge import default_network
 
@@ -155,8 +187,8 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> None:
             handler = runner.server
             assert handler is not None
             servers = [
-                await loop.create_server(lambda: Connection(handler()), sock=sock, ssl=context if tls else None)
-                for sock, tls in listening
+                await loop.create_server(protocol(handler, context if tcp else None), sock=sock)
+                for sock, tcp in listening
             ]
             log.info("ready", extra={"version": __version__, "data_root": str(options.data_root)})
             await stop.wait()
@@ -201,6 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The `minidockerd` command. Returns its exit status."""
     options = make_parser().parse_args(arguments)
     options.listen_fds = int(os.environ.get("LISTEN_FDS", "0"))
+    find_certificates(options)
     options.data_root, options.exec_root = options.data_root.resolve(), options.exec_root.resolve()
     set_up_logging(options)
     if os.geteuid() != 0:

@@ -2,7 +2,7 @@
 
 Source  dockerd(8): --host, --group, --tls*; unix(7); sd_listen_fds(3).
 Rules   - a socket is never open wider than asked, not for a moment: umask before bind, then 0660 and its group.
-        - TCP without TLS is refused, but for loopback with an explicit --tlsverify=false.
+        - TCP without client certificates is refused, but for loopback with an explicit --tlsverify=false.
 """
 
 import argparse
@@ -29,9 +29,10 @@ def tls_context(options: argparse.Namespace) -> ssl.SSLContext | None:
     if not (options.tlsverify or options.tls):
         return None
     if options.tlscert is None or options.tlskey is None or (options.tlsverify and options.tlscacert is None):
-        raise InvalidArgument("--tlsverify needs --tlscacert, --tlscert and --tlskey")
+        raise InvalidArgument("--tlsverify needs --tlscacert, --tlscert and --tlskey; --tls the last two")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
     try:
         context.load_cert_chain(options.tlscert, options.tlskey)
         if options.tlsverify:
@@ -82,24 +83,31 @@ def _remove_dead(path: Path) -> None:
 
 
 def check_tcp(host: str, options: argparse.Namespace) -> None:
-    """Raises InvalidArgument: this address may not be served without TLS."""
-    if options.tlsverify or options.tls:
+    """Raises InvalidArgument: this address may not be served without client certificates.
+
+    host  an address, not a name: what a name means is decided before.
+    """
+    if options.tlsverify:
         return
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not (loopback and options.tlsverify is False):
+    if not (options.tlsverify is False and _is_loopback(host)):
         raise InvalidArgument(
-            f"tcp://{host} without TLS would give everyone who reaches it root on this host; use --tlsverify with "
-            "--tlscacert, --tlscert and --tlskey, or a loopback address with --tlsverify=false"
+            f"tcp://{host} without client certificates would give everyone who reaches it root on this host; use "
+            "--tlsverify with --tlscacert, --tlscert and --tlskey, or a loopback address with --tlsverify=false"
         )
 
 
-def listen_tcp(host: str, port: int) -> socket.socket:
-    """A listening TCP socket. Raises InvalidArgument: it cannot be bound."""
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def listen_tcp(host: str, port: int, options: argparse.Namespace) -> socket.socket:
+    """A listening TCP socket. Raises InvalidArgument: it cannot be bound, or must not be (see `check_tcp`)."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        check_tcp(str(address[0]), options)
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
@@ -109,23 +117,47 @@ def listen_tcp(host: str, port: int) -> socket.socket:
     return listener
 
 
-def listeners(options: argparse.Namespace) -> list[tuple[socket.socket, bool]]:
-    """All sockets of --host, each with whether it speaks TLS when TLS is on."""
-    found: list[tuple[socket.socket, bool]] = []
-    for text in options.host or [f"unix://{options.exec_root}/minidocker.sock"]:
-        url = urlsplit(text if "://" in text else f"unix://{text}")
-        if url.scheme == "unix":
-            found.append((listen_unix(Path(url.path or url.netloc), options.group), False))
-        elif url.scheme == "tcp":
-            host, port = url.hostname or "127.0.0.1", url.port or (2376 if options.tlsverify or options.tls else 2375)
-            check_tcp(host, options)
-            found.append((listen_tcp(host, port), True))
-        elif url.scheme == "fd":
-            count = options.listen_fds
-            found += [(socket.socket(fileno=fd), False) for fd in range(SYSTEMD_FIRST_FD, SYSTEMD_FIRST_FD + count)]
-        else:
-            raise InvalidArgument(f"invalid bind address {text!r}; use unix:///path or tcp://host:port")
+def inherited(options: argparse.Namespace) -> list[tuple[socket.socket, bool]]:
+    """The sockets that systemd hands over, each with whether it is TCP: the rules of TCP hold for those too."""
+    found = []
+    for fd in range(SYSTEMD_FIRST_FD, SYSTEMD_FIRST_FD + options.listen_fds):
+        listener = socket.socket(fileno=fd)
+        tcp = listener.family in (socket.AF_INET, socket.AF_INET6)
+        if tcp:
+            check_tcp(str(listener.getsockname()[0]), options)
+        found.append((listener, tcp))
     return found
+
+
+def listeners(options: argparse.Namespace) -> list[tuple[socket.socket, bool]]:
+    """All sockets of --host, each with whether it is TCP, and so speaks TLS when that is on.
+
+    Raises  InvalidArgument, Conflict: one of them cannot be had; the others are closed again.
+    """
+    found: list[tuple[socket.socket, bool]] = []
+    try:
+        for text in options.host or [f"unix://{options.exec_root}/minidocker.sock"]:
+            found += _listeners(text, options)
+    except BaseException:
+        for listener, _ in found:
+            close(listener)
+        raise
+    return found
+
+
+def _listeners(text: str, options: argparse.Namespace) -> list[tuple[socket.socket, bool]]:
+    url = urlsplit(text if "://" in text else f"unix://{text}")
+    if url.scheme == "unix":
+        return [(listen_unix(Path(url.netloc + url.path), options.group), False)]
+    if url.scheme == "fd":
+        return inherited(options)
+    try:
+        if url.scheme == "tcp" and url.path in ("", "/"):
+            port = url.port or (2376 if options.tlsverify or options.tls else 2375)
+            return [(listen_tcp(url.hostname or "127.0.0.1", port, options), True)]
+    except ValueError:  # a port that is none
+        pass
+    raise InvalidArgument(f"invalid bind address {text!r}; use unix:///path or tcp://host:port")
 
 
 def close(sock: socket.socket) -> None:

@@ -22,7 +22,7 @@ from minidocker.oci.manifest import Platform
 from minidocker.oci.reference import Reference
 from minidocker.registry.client import in_thread
 from minidocker.registry.credentials import AuthConfig
-from minidocker.registry.hosts import RegistryConfig
+from minidocker.registry.hosts import DEFAULT_CERTS_DIRS, RegistryConfig
 from minidocker.registry.progress import Report
 from minidocker.storage import archive
 from minidocker.storage.archive import Loaded, Stores
@@ -51,7 +51,9 @@ class Images:
         self.store = engine.image_store
         self._stores = Stores(engine.blobs, engine.layers, engine.image_store)
         settings = engine.settings
-        registries = registries or RegistryConfig(settings.insecure_registries, settings.registry_mirrors)
+        registries = registries or RegistryConfig(
+            settings.insecure_registries, settings.registry_mirrors, settings.registry_certs_dirs or DEFAULT_CERTS_DIRS
+        )
         self.garbage = Garbage(engine.blobs, engine.layers, engine.image_store, self._used_chains)
         self.transfer = ImageTransfer(registries, self._stores, self.garbage, platform.machine())
         self._remover = Remover(
