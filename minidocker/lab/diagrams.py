@@ -68,7 +68,7 @@ class Picture:
             return {"text/plain": text}
         data = base64.b64encode(svg.encode()).decode()
         figure = (
-            f'<figure><img alt="{html.escape(self.alt, quote=True)}" style="max-width:100%" '
+            f'<figure style="margin:0"><img alt="{html.escape(self.alt, quote=True)}" style="max-width:100%" '
             f'src="data:image/svg+xml;base64,{data}"/><figcaption>{html.escape(self.alt)}</figcaption>'
             f"<details><summary>The same as a table</summary>{self._html_table()}</details></figure>"
         )
@@ -163,6 +163,16 @@ class Process:
     pids: tuple[int, ...]
 
 
+def status_of(pid: int) -> dict[str, str]:
+    """What the kernel tells of a process, by name: "PPid", "NSpid", "VmRSS", "SigCgt" ...
+
+    Raises  OSError: there is no such process.
+    Source  proc_pid_status(5).
+    """
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
 def processes_below(root: int) -> list[Process]:
     """`root` and all its descendants, parents first; processes that end meanwhile are left out."""
     everything = {process.pid: process for process in _all_processes()}
@@ -177,9 +187,7 @@ def _all_processes() -> Iterable[Process]:
         if not entry.isdigit():
             continue
         try:
-            fields = dict(
-                line.split(":\t", 1) for line in Path(f"/proc/{entry}/status").read_text().splitlines() if ":\t" in line
-            )
+            fields = status_of(int(entry))
         except OSError:
             continue
         pids = tuple(int(pid) for pid in fields["NSpid"].split())

@@ -6,6 +6,7 @@ Rules   - everything works by keyboard and says in words what it means; where ip
 """
 
 import html
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -52,7 +53,7 @@ class Prediction:
         """Question, buttons and a line that repeats the choice in words; None without ipywidgets."""
         if ipywidgets is None:
             return None
-        question = ipywidgets.HTML(f"<b>Predict.</b> {html.escape(self.question)}")
+        question = ipywidgets.HTML(f"<b>Predict.</b> {_with_code(self.question)}")
         buttons = ipywidgets.ToggleButtons(
             options=list(self.options), value=self.answer, tooltips=[f"predict: {option}" for option in self.options]
         )
@@ -96,7 +97,7 @@ class Refreshed:
         if ipywidgets is None:
             return first
         button = ipywidgets.Button(description=self.label, tooltip="draw the picture from the present state")
-        button.layout.width = "auto"
+        button.layout.width = "max-content"
         area = ipywidgets.HTML(self._html(first))
 
         def look_again(_button: object) -> None:
@@ -108,6 +109,11 @@ class Refreshed:
     def _html(self, bundle: dict[str, str]) -> str:
         content = bundle.get("text/html", f"<pre>{html.escape(bundle['text/plain'])}</pre>")
         return f"{content}<p>look number {self.looks}</p>"
+
+
+def _with_code(text: str) -> str:
+    """HTML of a text in which `backquotes` mark code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def _shown(widget: Any, otherwise: dict[str, str], options: dict[str, object]) -> dict[str, Any]:
