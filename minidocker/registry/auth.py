@@ -111,6 +111,11 @@ class Authorizer:
             del self._tokens[scopes]  # it has run out, or lost a right; one fresh one is asked for
         return True
 
+    @property
+    def lacks_basic(self) -> bool:
+        """True if the registry wants a user and a password, and there are none."""
+        return self._challenge is not None and self._challenge.scheme == "basic" and self._credentials.basic is None
+
     async def _fetch(self, challenge: Challenge, scopes: tuple[str, ...]) -> str:
         if self._credentials.registrytoken:
             return self._credentials.registrytoken

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from yarl import URL
 
-from minidocker.errors import MinidockerError, VerificationError
+from minidocker.errors import MinidockerError, Unauthorized, VerificationError
 from minidocker.oci.digest import Digest
 from minidocker.oci.manifest import Descriptor
 from minidocker.registry.client import RegistryClient, in_thread, outlast
@@ -65,6 +65,10 @@ async def push_image(
     tasks = [asyncio.ensure_future(_push_part(client, part, sources, gate, report)) for part in unique.values()]
     try:
         await asyncio.gather(*tasks)
+    except Unauthorized as error:
+        if client.authorizer.lacks_basic:
+            raise Unauthorized("no basic auth credentials") from error
+        raise
     finally:
         for task in tasks:
             task.cancel()

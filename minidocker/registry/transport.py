@@ -9,6 +9,8 @@ Rules   - redirects are followed here, never by the library: GET and HEAD only, 
 
 import asyncio
 import json
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -185,6 +187,10 @@ class Unreachable(Unavailable):
 
 def _reason(error: BaseException) -> str:
     inner = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
+    if isinstance(inner, socket.gaierror):
+        return "no such host" if inner.errno in (socket.EAI_NONAME, socket.EAI_NODATA) else str(inner.strerror).lower()
+    if isinstance(inner, OSError) and not isinstance(inner, ssl.SSLError) and inner.errno and inner.errno > 0:
+        return os.strerror(inner.errno).lower()
     return str(inner).splitlines()[0] if str(inner) else type(inner).__name__
 
 
@@ -202,6 +208,10 @@ async def read_limited(response: aiohttp.ClientResponse, limit_bytes: int, what:
     return b"".join(parts)
 
 
+# What a registry says with these, where the answer has no body (to HEAD).
+_WORDS = {401: "unauthorized: authentication required", 403: "denied: requested access to the resource is denied"}
+
+
 async def error_of(response: aiohttp.ClientResponse, what: str) -> MinidockerError:
     """The error that an answer of 3xx, 4xx or 5xx means.
 
@@ -214,7 +224,7 @@ async def error_of(response: aiohttp.ClientResponse, what: str) -> MinidockerErr
     code, message = _first_error(body)
     reason = ": ".join(part for part in (code.lower().replace("_", " "), message) if part)
     if not reason:
-        reason = f"{response.status} {response.reason or ''}".strip()
+        reason = _WORDS.get(response.status) or f"{response.status} {response.reason or ''}".strip()
     text = f"{what}: {reason}"
     if response.status == 429 or response.status >= 500:
         return Temporary(text, retry_after_seconds(response.headers.get("Retry-After")))
