@@ -5,17 +5,19 @@ Rules   - a peer that is not installed is left out, and the table says so.
 """
 
 import contextlib
+import json
 import os
+import resource
 import shutil
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 BIN = CHECKOUT / ".venv" / "bin"
 START_TIMEOUT_SECONDS = 60.0
+PODMAN_FILES = 1 << 20
 
 
 def quietly(command: Sequence[str | Path], **options: object) -> None:
@@ -27,16 +29,12 @@ def quietly(command: Sequence[str | Path], **options: object) -> None:
         )
 
 
-def output(command: Sequence[str | Path]) -> str:
-    """What a command prints."""
-    return subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True).stdout
-
-
 class Engine:
     """A command line, and the daemon behind it if it has one."""
 
     name = ""
     command: tuple[str, ...] = ()
+    environment: Mapping[str, str] = {}
 
     def start(self, root: Path) -> None:
         """Make it ready to be used."""
@@ -46,11 +44,22 @@ class Engine:
 
     def load(self, archive: Path) -> None:
         """Give it the image `busybox` from a docker-archive."""
-        quietly([*self.command, "load", "-i", archive])
+        self.run("load", "-i", str(archive))
+
+    def run(self, *words: str) -> None:
+        """Its command line, once."""
+        quietly([*self.command, *words], env=os.environ | self.environment)
 
     def cli(self, *words: str) -> Callable[[], None]:
         """A run of its command line, ready to be timed."""
-        return lambda: quietly([*self.command, *words])
+        return lambda: self.run(*words)
+
+    def output(self, *words: str) -> str:
+        """What its command line prints."""
+        command = [*self.command, *words]
+        return subprocess.run(
+            command, check=True, capture_output=True, text=True, env=os.environ | self.environment
+        ).stdout
 
     def monitor_pids(self, container_pid: int) -> set[int]:
         """The processes that exist only because this one container runs."""
@@ -117,7 +126,7 @@ class Docker(Daemon):
 
     name = "docker"
     program = "dockerd"
-    command = ("docker",)
+    command: tuple[str, ...] = ("docker",)
 
     def arguments(self, root: Path) -> list[str]:
         return [f"--data-root={root}/data", f"--exec-root={root}/run", f"--pidfile={root}/pid", "--log-level=error"]
@@ -130,10 +139,19 @@ class Podman(Engine):
     """No daemon; conmon watches each container."""
 
     name = "podman"
-    command = ("podman",)
+    command: tuple[str, ...] = ("podman",)
 
     def start(self, root: Path) -> None:
         self.command = ("podman", "--root", f"{root}/data", "--runroot", f"{root}/run", "--cgroup-manager=cgroupfs")
+        settings = f"[engine]\ntmp_dir = {json.dumps(f'{root}/run/libpod')}\n"
+        _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if files < PODMAN_FILES:  # its default, which cannot be had here
+            _, processes = resource.getrlimit(resource.RLIMIT_NPROC)
+            processes = PODMAN_FILES if processes == resource.RLIM_INFINITY else processes
+            limits = [f"nofile={files}:{files}", f"nproc={processes}:{processes}"]
+            settings += f"[containers]\ndefault_ulimits = {json.dumps(limits)}\n"
+        (root / "containers.conf").write_text(settings)
+        self.environment = {"CONTAINERS_CONF": str(root / "containers.conf")}
 
     def monitor_pids(self, container_pid: int) -> set[int]:
         return {parent_of(container_pid)}
@@ -173,6 +191,9 @@ def installed() -> list[Engine]:
         engines.append(Docker())
     if shutil.which("podman"):
         engines.append(Podman())
-    for engine in engines[1:]:
-        print(f"peer: {output([engine.command[0], '--version']).strip()}", file=sys.stderr)
     return engines
+
+
+def version(engine: Engine) -> str:
+    """Who takes part, in one line."""
+    return engine.output("--version").strip()

@@ -7,9 +7,10 @@ import select
 import shutil
 import tarfile
 import time
+from functools import partial
 from pathlib import Path
 
-from benchmarks.contestants import BIN, Engine, Minidocker, output, pss_mib, quietly
+from benchmarks.contestants import BIN, Engine, Minidocker, pss_mib, quietly
 from benchmarks.table import Row, Run, faster, interleave
 from minidocker.client import connect
 from minidocker.lab import base_image
@@ -103,9 +104,8 @@ def launcher_alone(root: Path, rounds: int) -> list[Row]:
     for program in ("crun", "runc"):
         if shutil.which(program):
             state = f"--root={root}/{program}"
-            runs[program] = lambda p=program, s=state: quietly(
-                [p, s, "run", "--bundle", directory, f"bench-{os.getpid()}"]
-            )
+            command = [program, state, "run", "--bundle", directory, f"bench-{os.getpid()}"]
+            runs[program] = partial(quietly, command)
     row = interleave("launcher alone, the full plan", runs, rounds * 3)
     server.close()
     return [Row(row.what, row.samples, peer="crun", goal=1.3)]
@@ -120,12 +120,12 @@ def _site() -> list[str]:
 def exec_true(engines: list[Engine], rounds: int) -> list[Row]:
     """`exec C true` in a container that runs."""
     for engine in engines:
-        quietly([*engine.command, "run", "-d", "--name", "bench-exec", IMAGE, "sleep", "600"])
+        engine.run("run", "-d", "--name", "bench-exec", IMAGE, "sleep", "600")
     row = interleave(
         "exec C true", {engine.name: engine.cli("exec", "bench-exec", "true") for engine in engines}, rounds
     )
     for engine in engines:
-        quietly([*engine.command, "rm", "-f", "bench-exec"])
+        engine.run("rm", "-f", "bench-exec")
     return [Row(row.what, row.samples, peer="docker", goal=0.7)]
 
 
@@ -141,13 +141,13 @@ def twenty(engines: list[Engine]) -> list[Row]:
         begin = time.perf_counter()
         names = [f"bench-{number}" for number in range(BATCH)]
         for name in names:
-            quietly([*engine.command, "run", "-d", "--name", name, IMAGE, "sleep", "600"])
+            engine.run("run", "-d", "--name", name, IMAGE, "sleep", "600")
         begun[engine.name] = [(time.perf_counter() - begin) * 1000]
-        pids = [int(output([*engine.command, "inspect", "-f", "{{.State.Pid}}", name])) for name in names]
+        pids = [int(engine.output("inspect", "-f", "{{.State.Pid}}", name)) for name in names]
         monitors = set[int]().union(*(engine.monitor_pids(pid) for pid in pids))
         each[engine.name] = [pss_mib(monitors) / BATCH]
         begin = time.perf_counter()
-        quietly([*engine.command, "rm", "-f", *names])
+        engine.run("rm", "-f", *names)
         removed[engine.name] = [(time.perf_counter() - begin) * 1000]
     return [
         Row(f"start {BATCH} detached", begun, peer="docker", goal=0.2),
