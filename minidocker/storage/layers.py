@@ -78,6 +78,7 @@ class LayerStore:
         self._busy: dict[Digest, threading.Lock] = {}
         for directory in (self._staged, self._links, self.directory / EMPTY):
             directory.mkdir(parents=True, exist_ok=True)
+        trees.unrelated_below(self._staged)
         self._layers = {layer.chain_id: layer for layer in self._read_all()}
 
     def _read_all(self) -> Iterator[Layer]:

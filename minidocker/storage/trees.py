@@ -1,17 +1,21 @@
 """Trees of files that strangers made: removing and measuring them, however deep they are.
 
-Source  unlinkat(2), openat(2).
+Source  unlinkat(2), openat(2); ioctl_iflags(2).
 Rules   - never through a symlink, never by recursion: a hostile layer nests deeper than Python's stack and longer than
           PATH_MAX allows.
 """
 
 import errno
+import fcntl
 import os
 import secrets
 import stat
+import struct
 from pathlib import Path
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAGS
+_TOP_OF_HIERARCHIES = 0x00020000  # FS_TOPDIR_FL, `chattr +T`
 
 
 def remove(path: Path | str, dir_fd: int | None = None) -> None:
@@ -69,6 +73,24 @@ def _try_rmdir(name: str, fd: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def unrelated_below(path: Path) -> None:
+    """Tell the filesystem that the trees in the directory `path` have nothing to do with one another.
+
+    ext4 then gives each its own part of the disk. Without the hint all share one, and where there is no journal each
+    new file steps over all inodes that were freed there in the last minute: 5,000 files take 3 s after the removal of
+    as many, and 0.1 s with it. Other filesystems do not know the hint and go without.
+    """
+    fd = os.open(path, _DIRECTORY)
+    try:
+        (flags,) = struct.unpack("i", fcntl.ioctl(fd, _GET_FLAGS, bytes(4)))
+        if not flags & _TOP_OF_HIERARCHIES:
+            fcntl.ioctl(fd, _SET_FLAGS, struct.pack("i", flags | _TOP_OF_HIERARCHIES))
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
 
 
 def size_bytes(path: Path) -> int:
