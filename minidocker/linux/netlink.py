@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minidocker.errors import KernelError
-from minidocker.linux.netlink_socket import CREATE, EXCL, Message, Netlink, attribute, attributes
+from minidocker.linux.netlink_socket import CREATE, EXCL, REPLACE, Message, Netlink, attribute, attributes
 
 # struct ifinfomsg, ifaddrmsg, rtmsg: native byte order.
 _IFINFO = struct.Struct("=BxHiII")
@@ -115,11 +115,11 @@ def _address_message(index: int, name: str, address: str) -> Message:
     return Message(NEWADDR, CREATE | EXCL, body, f"{address} on {name}")
 
 
-def _default_route_message(index: int, gateway: str) -> Message:
+def _default_route_message(index: int, gateway: str, *, how: int = CREATE | EXCL) -> Message:
     family = _family(gateway)
     body = _RTMSG.pack(family, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, 0, _RTN_UNICAST, 0)
     body += attribute(_RTA_GATEWAY, socket.inet_pton(family, gateway)) + _number(_RTA_OIF, index)
-    return Message(NEWROUTE, CREATE | EXCL, body, f"default via {gateway}")
+    return Message(NEWROUTE, how, body, f"default via {gateway}")
 
 
 def _no_link_local(index: int, name: str) -> Message:
@@ -182,6 +182,15 @@ def configure_interfaces(plan: Mapping[str, Any]) -> None:
         messages += interface_messages(link_index(str(interface["name"])), interface)
     with route_socket() as netlink:
         netlink.batch(messages)
+
+
+def replace_default_route(interface: str, gateway: str) -> None:
+    """Let the default route of this namespace go over `interface` via `gateway`, whichever it was before.
+
+    Raises  KernelError: ENODEV no such interface, ENETUNREACH the gateway is in none of its subnets.
+    """
+    with route_socket() as netlink:
+        netlink.batch([_default_route_message(link_index(interface), gateway, how=CREATE | REPLACE)])
 
 
 def exists(name: str) -> bool:

@@ -16,7 +16,7 @@ from minidocker.errors import KernelError
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 
-REQUEST, ACK, DUMP, EXCL, CREATE = 0x01, 0x04, 0x300, 0x200, 0x400
+REQUEST, ACK, DUMP, REPLACE, EXCL, CREATE = 0x01, 0x04, 0x300, 0x100, 0x200, 0x400
 _ERROR, _DONE = 2, 3
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
 _ACK_TLVS = 0x200  # NLM_F_ACK_TLVS: attributes follow the error code
@@ -80,15 +80,31 @@ class Netlink:
 
         Raises  KernelError of the first message that failed (the later ones were tried all the same).
         """
-        packed = [self._pack(m.type, m.flags | REQUEST | ACK, n, m.body) for n, m in enumerate(messages)]
-        self._socket.send(b"".join(packed))
+        self._socket.send(b"".join(self._packed(messages)))
+        self._settle(messages)
+
+    def transaction(self, messages: Sequence[Message], begin: Message, end: Message) -> None:
+        """Send all messages between `begin` and `end`, which are not answered: all take effect, or none does.
+
+        Raises  KernelError of the first message that failed.
+        """
+        first = self._pack(begin.type, begin.flags | REQUEST, len(messages), begin.body)
+        last = self._pack(end.type, end.flags | REQUEST, len(messages) + 1, end.body)
+        self._socket.send(b"".join([first, *self._packed(messages), last]))
+        self._settle([*messages, begin, end], answers=len(messages))
+
+    def _packed(self, messages: Sequence[Message]) -> list[bytes]:
+        return [self._pack(m.type, m.flags | REQUEST | ACK, n, m.body) for n, m in enumerate(messages)]
+
+    def _settle(self, messages: Sequence[Message], *, answers: int | None = None) -> None:
+        """Take the answers to the first messages (None: to all); one to a later message says that all failed."""
         failure: KernelError | None = None
-        waiting = len(messages)
-        while waiting:
+        waiting = expected = len(messages) if answers is None else answers
+        while waiting > 0:
             for kind, flags, sequence, body in self._receive():
                 if kind != _ERROR:
                     continue
-                waiting -= 1
+                waiting -= 1 if sequence < expected else waiting
                 message = messages[sequence]
                 error, hint = _outcome(flags, body)
                 if error and error not in message.tolerate and failure is None:

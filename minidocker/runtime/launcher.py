@@ -1,4 +1,4 @@
-"""The launcher: the fork server whose children are monitors.
+"""The launcher: the fork server whose children are monitors (and helpers of a moment that enter a network namespace).
 
 Source  DESIGN: "Processes"; linux/forkserver.py.
 Rules   - everything that a monitor, a pid 1 or an exec needs is imported here, before the first fork.
@@ -19,11 +19,12 @@ from minidocker.runtime.bundle import read_spec
 from minidocker.runtime.container import ContainerJob, CreateRequest
 from minidocker.runtime.exec import ExecJob, ExecRequest
 from minidocker.runtime.monitor import Monitor
+from minidocker.runtime.network import NetworkJob, NetworkRequest
 from minidocker.runtime.step import Filter, Host
 from minidocker.runtime.sync import Channel
 
 _FILTERS_KEPT = 16
-_request_decoder = msgspec.json.Decoder(CreateRequest | ExecRequest)
+_request_decoder = msgspec.json.Decoder(CreateRequest | ExecRequest | NetworkRequest)
 
 
 class Filters:
@@ -52,7 +53,7 @@ class Launcher:
     def __init__(self) -> None:
         self._host = Host.detect()
         self._filters = Filters()
-        self._job: ContainerJob | ExecJob | None = None
+        self._job: ContainerJob | ExecJob | NetworkJob | None = None
 
     def prepare(self, request: bytes) -> None:
         """In the server, before the fork: understand the request and make its plan."""
@@ -61,15 +62,21 @@ class Launcher:
             spec = read_spec(Path(wanted.bundle))
             steps = plan.plan(spec, Path(wanted.bundle))
             self._job = ContainerJob(wanted, spec, steps, self._filters.of(spec), self._host)
+        elif isinstance(wanted, NetworkRequest):
+            self._job = NetworkJob(wanted)
         else:
             spec = read_spec(Path(wanted.container.bundle))
             self._job = ExecJob(wanted, spec, self._filters.of(spec), self._host)
 
     def run(self, _request: bytes, descriptors: list[int]) -> None:
-        """In the child: be the monitor. The one descriptor is the daemon's end of the line."""
-        process.set_name("minidocker-mon")
+        """In the child: be the monitor, or do a network's work. The one descriptor is the daemon's end of the line."""
+        daemon = Channel(socket.socket(fileno=descriptors[0]))
         assert self._job is not None
-        Monitor(self._job, Channel(socket.socket(fileno=descriptors[0]))).run()
+        if isinstance(self._job, NetworkJob):
+            self._job.run(daemon)
+            return
+        process.set_name("minidocker-mon")
+        Monitor(self._job, daemon).run()
 
 
 def main(requests: socket.socket, _exec_root: Path) -> None:

@@ -21,6 +21,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 
     kind       from pid 1: "namespaces", "console" (with the pty's master), "mounted", "exec", "warning", "error";
                from the monitor to the daemon: "created", "started", "error"; to pid 1 and from the daemon: "start".
+               from a child that works in a network namespace: "network" (with DNS sockets), "error".
     step       the step that failed, for instance "mount /proc".
     text       what happened, for "error" and "warning".
     exit_code  what an exit by this error counts as: 127 not found, 126 not executable, 128 all else.
