@@ -213,11 +213,19 @@ class OperatorFormat(logging.Formatter):
         return super().format(record) + fields
 
 
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    """False for what aiohttp logs with a traceback when a client does not speak HTTP: that is no event of ours."""
+    from aiohttp.http_exceptions import HttpProcessingError
+
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
 def set_up_logging(options: argparse.Namespace) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(OperatorFormat("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.DEBUG if options.debug else LEVELS[options.log_level], handlers=[handler])
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.getLogger("aiohttp.server").addFilter(_is_our_fault)
 
 
 async def _main(options: argparse.Namespace) -> None:

@@ -35,6 +35,8 @@ def top(pids: Collection[int], ps_args: str) -> dict[str, list[str] | list[list[
 
     Raises  InvalidArgument: ps refuses the arguments. Unavailable: there is no ps.
     """
+    if "\0" in ps_args:
+        raise InvalidArgument("ps_args must not hold a NUL byte")
     if _OTHER_PID.search(f" {ps_args}"):
         raise InvalidArgument(f'specifying "{ps_args}" is not allowed: the PID column must keep its title')
     words = ps_args.split() or ["-ef"]
