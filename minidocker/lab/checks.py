@@ -20,12 +20,14 @@ from minidocker.lab.cell import CellFailed
 from minidocker.lab.isolated import Isolation
 
 CASES = "grading.py"
+LONGEST_LINE = 200
 
 
 class CheckFailed(AssertionError):
     """One check that did not hold; shown as four lines, never as a traceback (which could show hidden tests)."""
 
     def __init__(self, concept: str, observed: str, expected: str, next_step: str) -> None:
+        observed, expected = _one_line(observed), _one_line(expected)
         super().__init__(f"{concept}: observed {observed}, expected {expected}; {next_step}")
         self.lines = [
             f"Not yet: {concept}",
@@ -36,6 +38,10 @@ class CheckFailed(AssertionError):
 
     def _render_traceback_(self) -> list[str]:
         return self.lines
+
+
+def _one_line(text: str) -> str:
+    return textwrap.shorten(text, LONGEST_LINE, placeholder=" ...") or "nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +102,7 @@ class Bench:
             return CheckFailed(
                 f"{name} is not written yet", "NotImplementedError", "your code", "replace the raise line"
             )
-        return CheckFailed(
-            f"{name} ended badly", str(error)[:200], "a return value", "try it alone in an %%isolated cell"
-        )
+        return CheckFailed(f"{name} ended badly", str(error), "a return value", "try it alone in an %%isolated cell")
 
     def close(self) -> None:
         """End the helper process."""
@@ -139,4 +143,5 @@ def hidden(name: str, *functions: Callable[..., Any]) -> None:
     try:
         module.CASES[name](*functions)
     except CheckFailed as failed:
-        raise CheckFailed(failed.lines[0].removeprefix("Not yet: "), "see the lesson", "see the lesson", "") from None
+        concept = failed.lines[0].removeprefix("Not yet: ")
+        raise CheckFailed(concept, "another result", "what the text asks for", "read the lesson's part on it") from None

@@ -81,6 +81,10 @@ def _quoted(*lines: str) -> str:
     return '"' + "\\n".join(escaped) + '"'
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 'es' if what.endswith('s') else 's'}"
+
+
 # ---------------------------------------------------------------- processes and their namespaces
 
 
@@ -137,7 +141,7 @@ def mount_tree(mounts: Sequence[Mount] | None = None, *, below: str = "/") -> Pi
             lines.append(f"m{mount.parent_id} -> m{mount.id}")
         rows.append((mount.mount_point, mount.fstype, propagation, ",".join(mount.options)))
     shared = sum(_propagation(mount) != "private" for mount in chosen)
-    alt = f"{len(chosen)} mounts at or below {below}: {shared} of them propagate to other namespaces, the rest do not"
+    alt = f"{_count(len(chosen), 'mount')} at or below {below}, {shared or 'none'} of them tied to other namespaces"
     return Picture("\n".join(lines), alt, ("mount point", "filesystem", "propagation", "options"), tuple(rows))
 
 
@@ -217,7 +221,8 @@ def process_tree(root: int, title: str = "") -> Picture:
     inside_count = sum(len(process.pids) > 1 for process in processes)
     zombies = sum(process.state == "Z" for process in processes)
     alt = (
-        f"{title or 'process tree'}: {len(processes)} processes, {inside_count} of them in a pid namespace of their own"
-        f"{f', {zombies} zombies' if zombies else ''}"
+        f"{title or 'process tree'}: {_count(len(processes), 'process')}, "
+        f"{inside_count or 'none'} of them in an inner pid namespace"
+        + (f", {_count(zombies, 'zombie')}" if zombies else "")
     )
     return Picture("\n".join(lines), alt, ("command", "pid outside", "pid inside", "state"), tuple(rows))

@@ -25,6 +25,7 @@ def record(path: Path) -> None:
     client = NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT_SECONDS,
+        extra_arguments=["--log-level=ERROR"],  # of the kernel: no warning that it listens on loopback
         record_timing=False,
         store_widget_state=False,
         resources={"metadata": {"path": str(path.parent)}},
