@@ -1,33 +1,37 @@
 """`cp`: files between a container and this machine, as tar archives.
 
 Source  docker cp's reference; Docker Engine API, "ContainerArchive".
-Rules   - where something lands follows cp(1): into a directory that exists, else under the destination's last name;
-          `SRC/.` means the contents.
-        - what comes out of a container is unpacked by tarfile's "tar" filter: no member leaves the destination.
+Rules   - `copy_plan` says where something lands, `copy_host` packs and unpacks here, the daemon does so there.
+        - what the container's end is, only the daemon says: it resolves links within the container.
 """
 
 import base64
 import os
-import tarfile
-import tempfile
+import stat
+import time
 from collections.abc import Iterator
-from typing import BinaryIO
 
+from minidocker.cli import copy_host
 from minidocker.cli.archive import pieces_of
+from minidocker.cli.copy_plan import End, clean, kept_ending, land, means_contents, renamed, split
 from minidocker.cli.options import Options
 from minidocker.cli.session import Command, CommandFailure, Session, write_all
 from minidocker.cli.values import human_size
 from minidocker.client.documents import loads
-from minidocker.client.resource import document
+from minidocker.client.failures import DaemonError
+from minidocker.client.resource import Document, document
 from minidocker.client.transport import quote
 
 COPY_OPTIONS = """
 -a, --archive       Keep all owners and groups
 -L, --follow-link   Follow a symbolic link that is the source
--q, --quiet         Say nothing
+-q, --quiet         Say nothing (the default without a terminal)
 """
-_DIRECTORY = 1 << 31        # Go's os.ModeDir
-_SYMLINK = 1 << 27          # Go's os.ModeSymlink
+_DIRECTORY = 1 << 31  # of Go's os.FileMode
+_SYMLINK = 1 << 27
+_NO_FILE = 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21  # devices, FIFOs, sockets
+_LINKS_LIMIT = 10
+_REFRESH_SECONDS = 0.2
 
 
 def split_operand(text: str) -> tuple[str, str]:
@@ -38,134 +42,194 @@ def split_operand(text: str) -> tuple[str, str]:
     return container, path
 
 
-def _stat(session: Session, container: str, path: str) -> dict[str, object] | None:
+def absolute(path: str) -> str:
+    """A path of this machine from its root, with the ending that it has."""
+    whole = clean(os.path.join(os.getcwd(), path))
+    if means_contents(path):
+        return whole.rstrip("/") + "/."
+    return whole + "/" if path.endswith("/") and whole != "/" else whole
+
+
+class Progress:
+    """The line that counts bytes on a terminal, and the one at the end."""
+
+    def __init__(self, session: Session, options: Options, verb: str) -> None:
+        self._session = session
+        self._shown = not options.flag("quiet") if options.given("quiet") else os.isatty(1)
+        self._live = self._shown and os.isatty(2)
+        self._verb = verb
+        self._next = 0.0
+        self.count = 0
+
+    def watch(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """`pieces`, counted."""
+        for piece in pieces:
+            self.count += len(piece)
+            if self._live and time.monotonic() >= self._next:
+                self._next = time.monotonic() + _REFRESH_SECONDS
+                self._session.error(f"\r\x1b[2K{self._verb} - {human_size(self.count, 3)}")
+            yield piece
+
+    def finish(self, where: str) -> None:
+        """Say that it is done."""
+        if self._live:
+            self._session.error("\r\x1b[2K")
+        if self._shown:
+            self._session.error(f"Successfully copied {human_size(self.count, 3)} to {where}\n")
+
+
+def _stat(session: Session, container: str, path: str) -> Document | None:
+    """What is at the container's `path`; None: nothing, or nothing that can be looked at."""
     try:
         response = session.transport.request("HEAD", f"/containers/{quote(container)}/archive", query={"path": path})
-    except Exception as error:
-        if getattr(error, "status", 0) == 404 and _exists(session, container):
-            return None
-        raise
+    except DaemonError:
+        return None
     return document(loads(base64.b64decode(response.headers["x-docker-container-path-stat"])))
 
 
-def _exists(session: Session, container: str) -> bool:
-    session.transport.request("GET", f"/containers/{quote(container)}/json").read()
-    return True
+def _mode(found: Document | None) -> int:
+    mode = found.get("mode") if found else 0
+    return mode if isinstance(mode, int) else 0
 
 
-def _is_directory(stat: dict[str, object] | None) -> bool:
-    mode = stat.get("mode") if stat else 0
-    return bool(isinstance(mode, int) and mode & _DIRECTORY)
+def _link_end(path: str, found: Document) -> str:
+    target = str(found.get("linkTarget"))
+    return target if target.startswith("/") else clean(os.path.join(split(path)[0], target))
 
 
 def copy(session: Session, options: Options, operands: list[str]) -> int:
     """`cp CONTAINER:SRC DEST|-` or `cp SRC|- CONTAINER:DEST`"""
     (from_container, source), (to_container, target) = map(split_operand, operands)
+    if not source:
+        raise CommandFailure("source can not be empty")
+    if not target:
+        raise CommandFailure("destination can not be empty")
     if from_container and to_container:
         raise CommandFailure("copying between containers is not supported")
     if from_container:
-        size = _copy_out(session, options, from_container, source, target)
-        where = target
+        _copy_out(session, options, from_container, source, target)
     elif to_container:
-        size = _copy_in(session, options, source, to_container, target)
-        where = operands[1]
+        _copy_in(session, options, source, to_container, target)
     else:
         raise CommandFailure("must specify at least one container source")
-    if target != "-" and source != "-" and not options.flag("quiet") and os.isatty(2):
-        session.error(f"Successfully copied {human_size(size, 3)} to {where}\n")
     return 0
 
 
-def _copy_out(session: Session, options: Options, container: str, source: str, target: str) -> int:
+# -- out of a container --
+
+
+def _copy_out(session: Session, options: Options, container: str, source: str, target: str) -> None:
+    if target != "-":
+        target = absolute(target)
+        _check_output(target)
+    rename = ""
     if options.flag("follow-link"):
-        stat = _stat(session, container, source)
-        mode = stat.get("mode") if stat else 0
-        if stat and isinstance(mode, int) and mode & _SYMLINK:
-            source = os.path.join(os.path.dirname(source), str(stat.get("linkTarget")))
+        found = _stat(session, container, source)
+        if found is not None and _mode(found) & _SYMLINK:
+            source, rename = kept_ending(source, _link_end(source, found))
     response = session.transport.request("GET", f"/containers/{quote(container)}/archive", query={"path": source})
     if target == "-":
-        if os.isatty(1):
-            raise CommandFailure("cowardly refusing to save to a terminal. Use the -o flag or redirect")
         for piece in response.chunks():
             write_all(1, piece)
-        return 0
-    with tempfile.TemporaryFile() as file:
-        for piece in response.chunks():
-            file.write(piece)
-        size = file.tell()
-        file.seek(0)
-        _unpack(file, source, target)
-    return size
-
-
-def _unpack(file: BinaryIO, source: str, target: str) -> None:
-    parent = os.path.dirname(target.rstrip("/")) or "."
-    with tarfile.open(fileobj=file) as archive:
-        members = archive.getmembers()
-        if not members:
-            return
-        top = members[0].name.rstrip("/").split("/")[0]
-        into = os.path.isdir(target)
-        if not into and not os.path.isdir(parent):
-            raise CommandFailure(f'invalid output path: directory "{os.path.abspath(parent)}" does not exist')
-        if not into and target.endswith("/") and not members[0].isdir():
-            raise CommandFailure(f'no such directory: "{target}"')
-        if into and members[0].isdir() and source.rstrip("/").endswith("/."):
-            name, base = "", target
-        else:
-            name, base = (top, target) if into else (os.path.basename(target.rstrip("/")), parent)
-        for member in members:
-            rest = member.name[len(top):].lstrip("/")
-            renamed = "/".join(part for part in (name, rest) if part) or "."
-            changes = {"name": renamed}
-            if member.islnk():
-                changes["linkname"] = "/".join(part for part in (name, member.linkname[len(top):].lstrip("/")) if part)
-            member = tarfile.tar_filter(member.replace(**changes, deep=False), base)  # type: ignore[arg-type]
-            archive.extract(member, base, numeric_owner=True)
-
-
-def _copy_in(session: Session, options: Options, source: str, container: str, target: str) -> int:
-    if source == "-":
-        stat = _stat(session, container, target)
-        if not _is_directory(stat):
-            raise CommandFailure(f'destination "{container}:{target}" must be a directory')
-        return _put(session, options, container, target, pieces_of(0))
+        return
+    found = document(loads(base64.b64decode(response.headers["x-docker-container-path-stat"])))
+    is_directory = bool(_mode(found) & _DIRECTORY)
+    progress = Progress(session, options, "Copying from container")
     try:
-        is_directory = os.path.isdir(source)
-        os.stat(source) if options.flag("follow-link") else os.lstat(source)
+        end = _host_target(target)
+        own = split(source)[1]
+        directory, _, new = land(End(source, exists=True, is_directory=is_directory, rename=rename), end)
+        if not new and rename:
+            new = rename
+        reader = copy_host.Reader(progress.watch(response.chunks()))
+        copy_host.unpack(reader, directory, own if new else "", new)
+    finally:
+        response.close()
+    progress.finish(target)
+
+
+def _check_output(path: str) -> None:
+    """Raises CommandFailure: there is no directory for it, or a device is there."""
+    parent = os.path.dirname(clean(path))
+    if not os.path.exists(parent):
+        raise CommandFailure(f'invalid output path: directory "{parent}" does not exist')
+    try:
+        kind = os.stat(path).st_mode
+    except OSError:
+        return
+    if not stat.S_ISDIR(kind) and not stat.S_ISREG(kind):
+        word = "device" if stat.S_ISCHR(kind) or stat.S_ISBLK(kind) else "irregular file"
+        raise CommandFailure(f'invalid output path: "{path}" must be a directory or a regular file: got a {word}')
+
+
+def _host_target(path: str) -> End:
+    """The end on this machine, links followed to where they lead, even if nothing is there."""
+    for _ in range(_LINKS_LIMIT + 1):
+        try:
+            kind = os.lstat(path).st_mode
+        except FileNotFoundError:
+            os.lstat(split(path)[0])
+            return End(path)
+        if not stat.S_ISLNK(kind):
+            return End(path, exists=True, is_directory=stat.S_ISDIR(kind))
+        path = clean(os.path.join(split(path)[0], os.readlink(path)))
+    raise CommandFailure(f'too many symlinks in "{path}"')
+
+
+# -- into a container --
+
+
+def _copy_in(session: Session, options: Options, source: str, container: str, target: str) -> None:
+    end = _container_target(session, container, target)
+    if source == "-":
+        if not end.is_directory:
+            raise CommandFailure(f'destination "{container}:{target}" must be a directory')
+        _put(session, options, container, end.path, pieces_of(0))
+        return
+    path, rename = _host_source(absolute(source), follow=options.flag("follow-link"))
+    is_directory = stat.S_ISDIR(os.lstat(path).st_mode)
+    directory, old, new = land(End(path, exists=True, is_directory=is_directory, rename=rename), end)
+    parent, leaf = split(path)
+    first = rename or leaf
+    progress = Progress(session, options, "Copying to container")
+    pieces = copy_host.pack(parent, leaf, renamed(first, old, new) if new else first)
+    _put(session, options, container, directory, progress.watch(pieces))
+    progress.finish(f"{container}:{target}")
+
+
+def _container_target(session: Session, container: str, path: str) -> End:
+    """The container's end. Raises CommandFailure: something that takes no files. NotFound: no such container."""
+    found, where = _stat(session, container, path), path
+    if found is None:
+        session.transport.request("GET", f"/containers/{quote(container)}/json").read()
+    elif _mode(found) & _SYMLINK:
+        where = _link_end(path, found)
+        found = _stat(session, container, where)
+    if _mode(found) & _NO_FILE:
+        kind = "device" if _mode(found) & 1 << 26 else "irregular file"
+        raise CommandFailure(f'destination "{container}:{path}" must be a directory or a regular file: got a {kind}')
+    return End(where, exists=found is not None, is_directory=bool(_mode(found) & _DIRECTORY))
+
+
+def _host_source(path: str, *, follow: bool) -> tuple[str, str]:
+    """The source with its parents' links resolved (`follow`: its own too), and what its entries are to be called."""
+    try:
+        if follow:
+            return kept_ending(path, os.path.realpath(path, strict=True))
+        head, tail = os.path.split(path)
+        resolved = os.path.join(os.path.realpath(head, strict=True), tail)
+        os.lstat(resolved)
+    except NotADirectoryError:
+        raise CommandFailure("not a directory") from None
     except OSError as error:
-        raise CommandFailure(f"lstat {source}: {(error.strerror or '').lower()}") from None
-    stat = _stat(session, container, target)
-    contents = source.endswith("/.") or source == "."
-    if stat is not None and not _is_directory(stat) and is_directory:
-        raise CommandFailure("cannot copy directory")
-    if _is_directory(stat):
-        base, name = target, "" if contents else os.path.basename(os.path.abspath(source))
-    else:
-        base, name = os.path.dirname(target.rstrip("/")) or "/", os.path.basename(target.rstrip("/"))
-        if target.endswith("/") and not is_directory:
-            raise CommandFailure(f'no such directory: "{target}"')
-    with tempfile.TemporaryFile() as file:
-        with tarfile.open(fileobj=file, mode="w", dereference=False) as archive:
-            real = os.path.realpath(source) if options.flag("follow-link") else source
-            keep = options.flag("archive")
-            archive.add(real, name or ".", filter=None if keep else _as_root)
-        size = file.tell()
-        file.seek(0)
-        _put(session, options, container, base, iter(lambda: file.read(1 << 16), b""))
-    return size
+        raise CommandFailure(f"lstat {error.filename}: {(error.strerror or '').lower()}") from None
+    before, after = split(path)[1], split(resolved)[1]
+    return resolved, before if path.endswith("/") and before != after else ""
 
 
-def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    return member
-
-
-def _put(session: Session, options: Options, container: str, path: str, pieces: Iterator[bytes]) -> int:
-    query = {"path": path, "noOverwriteDirNonDir": "true", "copyUIDGID": options.flag("archive")}
+def _put(session: Session, options: Options, container: str, path: str, pieces: Iterator[bytes]) -> None:
+    query = {"path": path, "noOverwriteDirNonDir": "true", "copyUIDGID": options.flag("archive") or None}
     session.transport.request("PUT", f"/containers/{quote(container)}/archive", query=query, body=pieces).read()
-    return 0
 
 
 _USAGE = "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\tminidocker cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH"

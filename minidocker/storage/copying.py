@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from minidocker.errors import InvalidArgument, KernelError, NotFound
+from minidocker.errors import Forbidden, InvalidArgument, KernelError, NotFound
 from minidocker.linux.mounts import open_in_root
 from minidocker.storage.extract import Extractor
 from minidocker.storage.tar import TarReader
@@ -67,14 +67,14 @@ def _open(root_fd: int, path: str, flags: int, shown: str) -> int:
     try:
         return open_in_root(root_fd, path, flags)
     except KernelError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            reason = "no such file or directory" if error.errno == errno.ENOENT else "not a directory"
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            reason = (error.strerror or "").lower()
             raise NotFound(f"could not find the file {shown} in the container: {reason}") from None
         raise
 
 
 def stat_path(root_fd: int, path: str) -> PathStat:
-    """The file at `path`. Raises NotFound."""
+    """The file at `path`. Raises NotFound; the text tells why: nothing there, not a directory, links in circles."""
     directory, leaf, base = _split(path)
     parent = _open(root_fd, directory, os.O_PATH | os.O_DIRECTORY, path)
     try:
@@ -145,17 +145,42 @@ def get(root_fd: int, path: str, output: Callable[[bytes | memoryview], object])
         os.close(parent)
 
 
+def read_text(root_fd: int, path: str, limit_bytes: int) -> str:
+    """A small regular file; "" if nothing of that kind is there. Raises InvalidArgument: larger than the limit."""
+    try:
+        fd = open_in_root(root_fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY)
+    except KernelError:
+        return ""
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            return ""
+        if status.st_size > limit_bytes:
+            raise InvalidArgument(f"{path} in the container is larger than {limit_bytes} bytes")
+        return os.read(fd, limit_bytes).decode(errors="replace")
+    finally:
+        os.close(fd)
+
+
 def put(root_fd: int, path: str, reader: TarReader, *, owner: tuple[int, int] | None, keep_kind: bool) -> None:
     """Extract an archive into the directory `path`, links followed.
 
-    Raises  NotFound. InvalidArgument: not a directory. KernelError: EROFS. What Extractor.put raises.
+    Raises  NotFound. InvalidArgument: not a directory. Forbidden: a read-only root or volume. What Extractor.put does.
     """
     target = _link_target(root_fd, path)
     fd = _open(root_fd, target, os.O_PATH, path)
     try:
         if not stat.S_ISDIR(os.fstat(fd).st_mode):
             raise InvalidArgument("extraction point is not a directory")
+        _check_writable(root_fd, fd)
     finally:
         os.close(fd)
     with Extractor(root_fd, base=target, owner=owner, keep_kind=keep_kind) as extractor:
         extractor.extract(reader)
+
+
+def _check_writable(root_fd: int, fd: int) -> None:
+    """The kernel's word on the very mount that files would go into, not a comparison of paths."""
+    if os.fstatvfs(fd).f_flag & os.ST_RDONLY:
+        in_root = os.fstat(fd).st_dev == os.fstat(root_fd).st_dev
+        raise Forbidden("container rootfs is marked read-only" if in_root else "mounted volume is marked read-only")

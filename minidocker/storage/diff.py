@@ -8,14 +8,15 @@ Rules   - the upper directory holds the changes; below it lie the layers, TOP fi
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 
 import msgspec
 
 from minidocker.storage.directories import OPAQUE_XATTR, is_whiteout
+from minidocker.storage.tar import DIRECTORY, FILE
 from minidocker.storage.tar_writer import TarWriter
-from minidocker.storage.walk import walk, write
+from minidocker.storage.walk import Found, walk, write
 
 CHANGED, ADDED, DELETED = 0, 1, 2
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -28,12 +29,28 @@ class Change(msgspec.Struct, frozen=True):
     path: str
 
 
-def write_layer(upper_fd: int, output: Callable[[bytes | memoryview], object]) -> None:
-    """The upper directory as a layer: whiteouts and opaque marks in their archive form."""
+def write_layer(
+    upper_fd: int, output: Callable[[bytes | memoryview], object], *, hidden: Collection[str] = ()
+) -> None:
+    """The upper directory as a layer: whiteouts and opaque marks in their archive form.
+
+    hidden  paths that are left out as long as they are empty files or directories: mount points of the runtime.
+    """
     writer = TarWriter(output)
     for found in walk(upper_fd, ".", "", marks=True):
-        write(writer, found)
+        if found.entry.name not in hidden or not _is_empty(found):
+            write(writer, found)
     writer.close()
+
+
+def _is_empty(found: Found) -> bool:
+    if found.entry.kind == DIRECTORY:
+        fd = os.open(found.leaf, _DIRECTORY, dir_fd=found.parent_fd)
+        try:
+            return not os.listdir(fd)
+        finally:
+            os.close(fd)
+    return found.entry.kind == FILE and not found.entry.size
 
 
 def write_tree(root_fd: int, output: Callable[[bytes | memoryview], object]) -> None:

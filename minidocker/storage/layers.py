@@ -135,10 +135,13 @@ class LayerStore:
             staged = self.stage(blob, media_type, diff_id, on_progress)
             return self._commit(staged, parent)
 
-    def stage(self, blob: Path, media_type: str | None, diff_id: Digest, on_progress: Progress | None = None) -> Staged:
+    def stage(
+        self, blob: Path, media_type: str | None, diff_id: Digest | None, on_progress: Progress | None = None
+    ) -> Staged:
         """Unpack a layer aside, whatever is to lie below it: so an image's layers unpack in any order, in parallel.
 
-        Raises  as `apply`.
+        diff_id  None: nobody promised anything (an import); the result tells what it is.
+        Raises   as `apply`.
         """
         directory = self._make_staged()
         try:
@@ -147,7 +150,7 @@ class LayerStore:
             unpacked = self._worker.unpack(
                 blob,
                 directory / "diff",
-                name=f"layer {diff_id.short}",
+                name=f"layer {diff_id.short}" if diff_id else "archive",
                 media_type=media_type,
                 diff_id=diff_id,
                 on_progress=on_progress,
@@ -155,7 +158,7 @@ class LayerStore:
         except BaseException:
             trees.remove(directory)
             raise
-        return Staged(directory, diff_id, unpacked.size)
+        return Staged(directory, unpacked.diff_id, unpacked.size)
 
     def apply_all(
         self,

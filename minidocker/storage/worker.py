@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
@@ -86,16 +86,20 @@ class Worker:
         with ExitStack() as scope:
             self._ask(protocol.ExtractHere(owner), [archive_fd, _opened(target, _DIRECTORY, scope)], None)
 
-    def diff(self, upper: Path, output: Callable[[bytes], object], *, compress: bool = False) -> Digest:
+    def diff(
+        self, upper: Path, output: Callable[[bytes], object], *, compress: bool = False, hidden: Collection[str] = ()
+    ) -> Digest:
         """The changes in `upper` as a layer, given to `output` in pieces; returns its diff ID.
 
         compress  True: as gzip, always the same bytes for the same changes.
+        hidden    paths, without a leading slash, that are left out as long as they are empty: mount points.
         """
         with ExitStack() as scope:
             read_end, write_end = os.pipe2(os.O_CLOEXEC)
             scope.callback(os.close, read_end)
+            request = protocol.Diff(compress, tuple(hidden))
             try:
-                call = self._start(protocol.Diff(compress), [_opened(upper, _DIRECTORY, scope), write_end])
+                call = self._start(request, [_opened(upper, _DIRECTORY, scope), write_end])
             finally:
                 os.close(write_end)
             with call:
@@ -117,6 +121,10 @@ class Worker:
         """Raises NotFound."""
         return self._ask(protocol.Stat(place, path), _pidfd(place), PathStat)
 
+    def read_text(self, place: Place, path: str, limit_bytes: int) -> str:
+        """The text of a regular file, "" if there is none at `path`. Raises InvalidArgument: it is too large."""
+        return self._ask(protocol.Read(place, path, limit_bytes), _pidfd(place), str)
+
     def archive_get(self, place: Place, path: str, output_fd: int) -> None:
         """`path` and all below it as tar, into a descriptor. Raises NotFound."""
         self._ask(protocol.Get(place, path), [output_fd, *_pidfd(place)], None)
@@ -136,7 +144,8 @@ class Worker:
         owner      (uid, gid) for all of it; None: as the archive says.
         keep_kind  a directory and something else never replace each other.
         create     make `path` if it is missing.
-        Raises     NotFound, InvalidArgument, Conflict (keep_kind), Breakout, KernelError (EROFS, ENOSPC).
+        Raises     NotFound, InvalidArgument, Forbidden (a read-only root or volume), Conflict (keep_kind), Breakout,
+                   KernelError (EROFS, ENOSPC).
         """
         request = protocol.Extract(place, path, owner, keep_kind, create)
         self._ask(request, [archive_fd, *_pidfd(place)], None)

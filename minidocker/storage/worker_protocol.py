@@ -37,6 +37,7 @@ class Stopped(msgspec.Struct, frozen=True, tag="stopped"):
     directory           where the relative lowerdirs start (data-root/layers).
     lowerdir            as LayerStore.lowerdir gives it.
     upperdir, workdir   None, both: the layers alone, read-only; a directory `empty` must be there too.
+    read_only           the root refuses writes (`--read-only`); the binds have a word of their own.
     """
 
     directory: str
@@ -44,6 +45,7 @@ class Stopped(msgspec.Struct, frozen=True, tag="stopped"):
     upperdir: str | None = None
     workdir: str | None = None
     binds: tuple[Bind, ...] = ()
+    read_only: bool = False
 
 
 Place = Running | Stopped
@@ -74,9 +76,10 @@ class ExtractHere(msgspec.Struct, frozen=True, tag="extract_here"):
 
 
 class Diff(msgspec.Struct, frozen=True, tag="diff"):
-    """An upper directory as a layer. fds: upper directory, output."""
+    """An upper directory as a layer. fds: upper directory, output. hidden: see diff.write_layer."""
 
     compress: bool
+    hidden: tuple[str, ...] = ()
 
 
 class Changes(msgspec.Struct, frozen=True, tag="changes"):
@@ -105,6 +108,14 @@ class Stat(msgspec.Struct, frozen=True, tag="stat"):
     path: str
 
 
+class Read(msgspec.Struct, frozen=True, tag="read"):
+    """The text of a small regular file of a place, no link; "" if there is none. fds: pidfd if running."""
+
+    place: Place
+    path: str
+    limit_bytes: int
+
+
 class CopyUp(msgspec.Struct, frozen=True, tag="copy_up"):
     """What the image has at `path` into a new volume. fds: the volume's directory, pidfd if running."""
 
@@ -112,7 +123,7 @@ class CopyUp(msgspec.Struct, frozen=True, tag="copy_up"):
     path: str
 
 
-Request = Unpack | Extract | ExtractHere | Diff | Changes | Export | Get | Stat | CopyUp
+Request = Unpack | Extract | ExtractHere | Diff | Changes | Export | Get | Stat | Read | CopyUp
 
 
 class Unpacked(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ Rules   - everything is imported before chroot; afterwards the import system is 
         - a child is single-use and ends with its server: by parent-death signal, its parent having one thread.
 """
 
+import errno
 import hashlib
 import os
 import resource
@@ -19,7 +20,7 @@ from typing import Any
 
 from isal import isal_zlib
 
-from minidocker.errors import InvalidArgument, KernelError, NotFound, VerificationError
+from minidocker.errors import InvalidArgument, KernelError, NotFound, Unavailable, VerificationError
 from minidocker.linux import namespaces, process, trees
 from minidocker.linux.mounts import MountFlag, mkdirs_in_root, open_in_root, set_propagation
 from minidocker.linux.namespaces import CloneFlag
@@ -138,7 +139,7 @@ def _diff(request: protocol.Diff, fds: list[int], _: Report) -> Digest:
     upper_fd, output_fd = fds
     root = confine(upper_fd)
     output = _Output(output_fd, compress=request.compress)
-    diff.write_layer(root, output.write)
+    diff.write_layer(root, output.write, hidden=frozenset(request.hidden))
     return output.finish()
 
 
@@ -205,6 +206,10 @@ def _stat(request: protocol.Stat, fds: list[int], _: Report) -> copying.PathStat
     return copying.stat_path(confine(_enter(request.place, fds)), request.path)
 
 
+def _read(request: protocol.Read, fds: list[int], _: Report) -> str:
+    return copying.read_text(confine(_enter(request.place, fds)), request.path, request.limit_bytes)
+
+
 def _export(request: protocol.Export, fds: list[int], _: Report) -> None:
     root = confine(_enter_without_mounts(request.place, fds[1:]))
     output = _Output(fds[0])
@@ -232,17 +237,36 @@ def _copy_up(request: protocol.CopyUp, fds: list[int], _: Report) -> None:
 def _enter(place: protocol.Place, fds: list[int]) -> int:
     """A descriptor of the container's root, with its mounts."""
     if isinstance(place, protocol.Running):
-        return _pinned(place.pid, fds[0], lambda: os.open(f"/proc/{place.pid}/root", _DIRECTORY))
+        root = _pinned(place.pid, fds[0], lambda: os.open(f"/proc/{place.pid}/root", _DIRECTORY))
+        if os.path.samestat(os.fstat(root), os.stat("/")):  # never, but then all of the host would be shown
+            raise Unavailable(f"process {place.pid} has no root of its own")
+        return root
     root = _mounted(place)
     for bind in place.binds:
         flags = _DIRECTORY if os.path.isdir(bind.source) else os.O_PATH
         source = os.open(bind.source, flags)
-        is_directory = flags == _DIRECTORY
-        target = mkdirs_in_root(root, bind.destination) if is_directory else open_in_root(root, bind.destination, flags)
-        trees.bind(source, target, add=trees.RDONLY if bind.read_only else 0, path=bind.destination)
+        target = mkdirs_in_root(root, bind.destination) if flags == _DIRECTORY else _file_for(root, bind.destination)
+        read_only = trees.RDONLY if bind.read_only else 0
+        trees.bind(source, target, add=read_only, recursive=True, path=bind.destination)
         os.close(source)
         os.close(target)
+    if place.read_only:
+        trees.set_attributes(root, trees.RDONLY, path="/")
     return root
+
+
+def _file_for(root: int, destination: str) -> int:
+    """An O_PATH descriptor of what a file can be mounted on, made if it is missing."""
+    try:
+        return open_in_root(root, destination, os.O_PATH)
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise
+    directory, _, leaf = destination.rpartition("/")
+    parent = mkdirs_in_root(root, directory or "/")
+    os.close(open_in_root(parent, leaf, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o755))
+    os.close(parent)
+    return open_in_root(root, destination, os.O_PATH)
 
 
 def _pinned(pid: int, pidfd: int, use: Callable[[], int]) -> int:
@@ -286,5 +310,6 @@ _TASKS: dict[type, Callable[[Any, list[int], Report], Any]] = {
     protocol.Export: _export,
     protocol.Get: _get,
     protocol.Stat: _stat,
+    protocol.Read: _read,
     protocol.CopyUp: _copy_up,
 }

@@ -16,8 +16,10 @@ import msgspec
 from aiohttp import web
 
 from minidocker.daemon import app as http
+from minidocker.daemon import pipes
 from minidocker.daemon import progress as lines
 from minidocker.daemon.streams import while_connected
+from minidocker.engine import commit as committing
 from minidocker.engine.images import Images
 from minidocker.errors import InvalidArgument, MinidockerError, Unsupported
 from minidocker.oci.manifest import Platform
@@ -118,10 +120,10 @@ async def history(request: web.Request) -> web.Response:
 
 
 async def create(request: web.Request) -> web.StreamResponse:
-    """POST /images/create: pull. Importing a file system (`fromSrc`) is refused with the reason."""
+    """POST /images/create: pull, or import of a filesystem's archive."""
     query = request.query
-    if "fromSrc" in query and query.get("fromSrc"):
-        raise Unsupported("importing a file system as an image is not supported yet; build one FROM scratch with ADD")
+    if query.get("fromSrc"):
+        return await _import(request)
     name, tag = query.get("fromImage", ""), query.get("tag", "")
     if not name:
         raise InvalidArgument("invalid reference format: fromImage is empty")
@@ -133,6 +135,29 @@ async def create(request: web.Request) -> web.StreamResponse:
         await _images(request).pull(
             reference, all_tags=all_tags, platform=platform, credentials=auth, report=stream.report
         )
+
+    return await _streamed(request, work)
+
+
+async def _import(request: web.Request) -> web.StreamResponse:
+    """`fromSrc=-`: the body is a filesystem's archive, plain or compressed."""
+    query = request.query
+    if query["fromSrc"] != "-":
+        raise Unsupported("importing from a URL is not supported: the daemon fetches nothing; send the archive itself")
+    committed = request.app[http.ENGINE].committing
+    wanted = committing.Wanted(
+        committing.reference_of(query.get("repo", ""), query.get("tag", ""), "import"),
+        query.getall("changes", []),
+        query.get("message", "") or "Imported from -",
+    )
+
+    async def work(stream: _Lines) -> None:
+        async def read(archive: int) -> None:
+            with open(archive, "rb", buffering=0, closefd=False) as source:
+                image = await committed.import_archive(source, wanted, query.get("platform", ""))
+                stream.put({"status": str(image.id)})
+
+        await pipes.receive(request, read)
 
     return await _streamed(request, work)
 
