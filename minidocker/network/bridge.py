@@ -40,6 +40,8 @@ class BridgeConfig:
     address     of the bridge, which is the containers' gateway, with the subnet's prefix; None: found or chosen
     ip_range    part of the subnet that containers' addresses are chosen from; None: all of it
     reserved    addresses never handed out (Docker's AuxiliaryAddresses)
+    avoid       subnets that are not chosen for it: of networks whose bridge is not there at the moment
+    host_address  where ports are published that ask for no address of the host
     """
 
     name: str
@@ -47,6 +49,7 @@ class BridgeConfig:
     address: IPv4Interface | None = None
     ip_range: IPv4Network | None = None
     reserved: tuple[IPv4Address, ...] = ()
+    avoid: tuple[IPv4Network, ...] = ()
     mtu: int = 1500
     internal: bool = False
     icc: bool = True
@@ -75,7 +78,7 @@ class BridgeNetwork:
         """
         config = self.config
         host.sysctl("ip_forward", "1")
-        bridge = host.ensure_bridge(config.bridge, config.address, config.mtu, self.firewall.name)
+        bridge = host.ensure_bridge(config.bridge, config.address, config.mtu, self.firewall.name, config.avoid)
         host.sysctl(f"conf/{config.bridge}/route_localnet", "1")
         if self._pool is None or self._pool.subnet != bridge.address.network:
             self._pool = AddressPool(
@@ -164,6 +167,25 @@ class BridgeNetwork:
         netlink.set_hairpin(endpoint.host_interface)
         return bound
 
+    def take_over_ports(self, endpoint: Endpoint, network: "BridgeNetwork", other: Endpoint) -> list[Published]:
+        """Lead the ports that `other`, of `network`, has published to `endpoint` of this network from now on.
+
+        The host's ports stay held all the time. An internal network publishes nothing: they are given back.
+        """
+        bound = network._published.pop(other.id, [])
+        if not bound:
+            return []
+        if self.config.internal:
+            network.firewall.unpublish(bound)
+            network.ports.release(other.id)
+            return []
+        self.firewall.republish(endpoint.address, bound)
+        self.ports.hand_over(other.id, endpoint.id)
+        self._published[endpoint.id] = bound
+        self._forget_flows(bound, other.address)
+        netlink.set_hairpin(endpoint.host_interface)
+        return bound
+
     def published(self, endpoint: Endpoint) -> list[Published]:
         """The endpoint's published ports, as bound."""
         return list(self._published.get(endpoint.id, ()))
@@ -179,6 +201,16 @@ class BridgeNetwork:
             if endpoint.id in self._owned:
                 self._owned.discard(endpoint.id)
                 self._leaving[endpoint.host_interface] = (time.monotonic(), IPv4Address(endpoint.address))
+
+    def detach(self, endpoint: Endpoint) -> None:
+        """Take the endpoint out of a namespace that lives on, and release it."""
+        netlink.delete_link(endpoint.host_interface)
+        self.release(endpoint)
+
+    def in_use(self) -> bool:
+        """Whether an endpoint of it was not released yet."""
+        with self._lock:
+            return bool(self._owned)
 
     def statistics(self, endpoint: Endpoint) -> dict[str, int]:
         """Docker's counters of the container's interface (bytes, packets, errors, dropped); empty if it is gone."""
@@ -235,10 +267,7 @@ class BridgeNetwork:
         self.firewall.remove_network(self.config.bridge)
         link = netlink.link(self.config.bridge)
         if link is not None and link.alias == self.firewall.name:
-            for port in netlink.links():
-                if port.master == link.index and port.kind == "veth":
-                    netlink.delete_link(port.name)
-            netlink.delete_link(self.config.bridge)
+            host.remove_bridge(self.config.bridge)
         elif link is not None:
             host.sysctl(f"conf/{self.config.bridge}/route_localnet", "0")
         self._bridge = self._pool = None

@@ -62,6 +62,15 @@ class Firewall:
                 self._ports = before
                 raise
 
+    def republish(self, address: str, ports: Sequence[Published]) -> None:
+        """Lead ports that are published to another address: in one transaction, so nobody finds them closed."""
+        with self._lock:
+            wanted = {rules.port_key(port): rules.port_element(address, port)[1] for port in ports}
+            there = [key for key in wanted if key in self._ports]
+            self._ports.update(wanted)
+            added = [(key[0], element) for key, element in wanted.items()]
+            self._change(rules.change("delete", self.name, there) + rules.change("add", self.name, added))
+
     def unpublish(self, ports: Sequence[Published]) -> None:
         """Take the host's ports away; those not there are fine."""
         with self._lock:

@@ -7,6 +7,7 @@ Rules   - a bridge that we made carries our mark as its alias; another's bridge 
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -50,8 +51,12 @@ def sysctl(name: str, value: str) -> None:
 
 def subnets_in_use() -> list[IPv4Network]:
     """The networks that the host has an address in or a route to."""
-    found = [IPv4Interface(address).network for _, address in netlink.addresses()]
-    return found + [IPv4Network(route, strict=False) for route in netlink.routes()]
+    return own_subnets() + [IPv4Network(route, strict=False) for route in netlink.routes()]
+
+
+def own_subnets() -> list[IPv4Network]:
+    """The networks that the host has an address in."""
+    return [IPv4Interface(address).network for _, address in netlink.addresses()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +68,35 @@ class Bridge:
     ours: bool
 
 
-def ensure_bridge(name: str, wanted: IPv4Interface | None, mtu: int, mark: str) -> Bridge:
+def marked_bridges(mark: str) -> list[str]:
+    """The names of the bridges that carry our mark."""
+    return [link.name for link in netlink.links() if link.kind == "bridge" and link.alias == mark]
+
+
+def remove_bridge(name: str) -> None:
+    """Remove a bridge of ours with the interfaces in it; one that is gone is fine."""
+    link = netlink.link(name)
+    if link is None:
+        return
+    for port in netlink.links():
+        if port.master == link.index and port.kind == "veth":
+            netlink.delete_link(port.name)
+    netlink.delete_link(name)
+
+
+def ensure_bridge(
+    name: str, wanted: IPv4Interface | None, mtu: int, mark: str, avoid: Sequence[IPv4Network] = ()
+) -> Bridge:
     """Find or make the bridge, up, with an address.
 
     wanted  its address and prefix; None: what it has, else the first address of a free default subnet
+    avoid   subnets that are not free, although the host does not use them
     Raises  Conflict: another kind of interface has the name, or the bridge has another address.
             Unavailable: no free subnet.
     """
     link = netlink.link(name)
     if link is None:
-        return _create(name, wanted, mtu, mark)
+        return _create(name, wanted, mtu, mark, avoid)
     if link.kind != "bridge":
         raise Conflict(f"interface {name} is no bridge but a {link.kind or 'device'}; choose another with --bridge")
     ours = link.alias == mark
@@ -81,21 +105,27 @@ def ensure_bridge(name: str, wanted: IPv4Interface | None, mtu: int, mark: str) 
         if not ours or any(port.master == link.index for port in netlink.links()):
             raise Conflict(f"bridge {name} has the address {present[0]}, not {wanted}; remove it or change --bip")
         netlink.delete_link(name)
-        return _create(name, wanted, mtu, mark)
-    address = wanted or (present[0] if present else _free_address())
+        return _create(name, wanted, mtu, mark, avoid)
+    address = wanted or (present[0] if present else _free_address(avoid))
     if address not in present:
         netlink.add_address(name, str(address))
     return Bridge(link.index, address, ours)
 
 
-def _create(name: str, wanted: IPv4Interface | None, mtu: int, mark: str) -> Bridge:
-    """Two daemons that start at once may choose the same subnet: the younger bridge makes way."""
+def _create(
+    name: str, wanted: IPv4Interface | None, mtu: int, mark: str, avoid: Sequence[IPv4Network]
+) -> Bridge:
+    """Two daemons that start at once may choose the same subnet: the younger bridge makes way.
+
+    A subnet that was asked for may lie within a wider route of the host (10.0.0.0/8 of a company), not around one.
+    """
     if wanted is not None:
-        if any(wanted.network.overlaps(used) for used in subnets_in_use()):
+        around = any(used.subnet_of(wanted.network) for used in subnets_in_use())
+        if around or any(wanted.network.overlaps(own) for own in own_subnets()):
             raise Conflict(f"subnet {wanted.network} overlaps one that this host uses already; choose another")
         return Bridge(netlink.create_bridge(name, str(wanted), _mac(), mtu, mark), wanted, True)
     while True:
-        address = _free_address()
+        address = _free_address(avoid)
         index = netlink.create_bridge(name, str(address), _mac(), mtu, mark)
         rivals = [IPv4Interface(text).network for owner, text in netlink.addresses() if owner < index]
         if not any(address.network.overlaps(rival) for rival in rivals):
@@ -103,8 +133,8 @@ def _create(name: str, wanted: IPv4Interface | None, mtu: int, mark: str) -> Bri
         netlink.delete_link(name)
 
 
-def _free_address() -> IPv4Interface:
-    subnet = choose_subnet(subnets_in_use())
+def _free_address(avoid: Sequence[IPv4Network]) -> IPv4Interface:
+    subnet = choose_subnet([*subnets_in_use(), *avoid])
     return IPv4Interface((IPv4Address(int(subnet.network_address) + 1), subnet.prefixlen))
 
 

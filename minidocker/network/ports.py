@@ -111,6 +111,11 @@ class HostPorts:
             for held in self._held.pop(owner, ()):
                 held.close()
 
+    def hand_over(self, owner: str, heir: str) -> None:
+        """What `owner` holds is the heir's from now on."""
+        with self._lock:
+            self._held.setdefault(heir, []).extend(self._held.pop(owner, ()))
+
     def close(self) -> None:
         """Give all ports back."""
         for owner in list(self._held):
