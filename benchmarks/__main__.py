@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import rows, transfers
-from benchmarks.contestants import Engine, installed, quietly, version
+from benchmarks.contestants import UNIFIED, Engine, installed, quietly, version
 from benchmarks.table import Row, as_json, show
 from minidocker.linux import mounts, namespaces
 from minidocker.linux.mounts import MountFlag
@@ -41,15 +41,14 @@ def own_world() -> None:
 @contextlib.contextmanager
 def no_unified_tree() -> Iterator[None]:
     """On a hybrid host hide the version 2 tree for a while: crun refuses to run beside it."""
-    place = "/sys/fs/cgroup/unified"
-    if not os.path.ismount(place):
+    if not os.path.ismount(UNIFIED):
         yield
         return
-    mounts.unmount(place, detach=True)
+    mounts.unmount(UNIFIED, detach=True)
     try:
         yield
     finally:
-        quietly(["mount", "-t", "cgroup2", "cgroup2", place])
+        quietly(["mount", "-t", "cgroup2", "cgroup2", UNIFIED])
 
 
 @contextlib.contextmanager

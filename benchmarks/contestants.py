@@ -17,7 +17,8 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[1]
 BIN = CHECKOUT / ".venv" / "bin"
 START_TIMEOUT_SECONDS = 60.0
-PODMAN_FILES = 1 << 20
+UNIFIED = "/sys/fs/cgroup/unified"
+PODMAN_FILES, PODMAN_PROCESSES = 1 << 20, 1 << 15
 
 
 def quietly(command: Sequence[str | Path], **options: object) -> None:
@@ -136,22 +137,32 @@ class Docker(Daemon):
 
 
 class Podman(Engine):
-    """No daemon; conmon watches each container."""
+    """No daemon; conmon watches each container. It does not see a hybrid host's version 2 tree: crun refuses it."""
 
     name = "podman"
     command: tuple[str, ...] = ("podman",)
+    place: subprocess.Popen[bytes] | None = None
 
     def start(self, root: Path) -> None:
         self.command = ("podman", "--root", f"{root}/data", "--runroot", f"{root}/run", "--cgroup-manager=cgroupfs")
+        if os.path.ismount(UNIFIED):
+            script = f"umount -l {UNIFIED} && echo && exec sleep infinity"
+            self.place = subprocess.Popen(["unshare", "--mount", "sh", "-c", script], stdout=subprocess.PIPE)
+            assert self.place.stdout is not None
+            self.place.stdout.readline()
+            self.command = ("nsenter", f"--mount=/proc/{self.place.pid}/ns/mnt", "--", *self.command)
         settings = f"[engine]\ntmp_dir = {json.dumps(f'{root}/run/libpod')}\n"
-        _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if files < PODMAN_FILES:  # its default, which cannot be had here
-            _, processes = resource.getrlimit(resource.RLIMIT_NPROC)
-            processes = PODMAN_FILES if processes == resource.RLIM_INFINITY else processes
-            limits = [f"nofile={files}:{files}", f"nproc={processes}:{processes}"]
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        if 0 <= files < PODMAN_FILES:  # its default cannot be had here; nor can more processes than it leaves itself
+            limits = [f"nofile={files}:{files}", f"nproc={PODMAN_PROCESSES}:{PODMAN_PROCESSES}"]
             settings += f"[containers]\ndefault_ulimits = {json.dumps(limits)}\n"
         (root / "containers.conf").write_text(settings)
         self.environment = {"CONTAINERS_CONF": str(root / "containers.conf")}
+
+    def stop(self) -> None:
+        if self.place is not None:
+            self.place.kill()
+            self.place.wait()
 
     def monitor_pids(self, container_pid: int) -> set[int]:
         return {parent_of(container_pid)}
