@@ -13,6 +13,7 @@ import time
 import msgspec
 
 PARTIAL_BYTES = 16 << 10
+_NEWLINE = 10
 
 
 class LogTarget(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -60,6 +61,7 @@ class JsonLog:
         self._pending: dict[str, bytes] = {}
         self._fd = self._open()
         self._size = os.fstat(self._fd).st_size
+        self._torn = False  # a full disk cut an entry: the next begins on a line of its own
         self.lost = 0
 
     def write(self, stream: str, chunk: bytes) -> None:
@@ -93,10 +95,13 @@ class JsonLog:
         self._flush(batch)
 
     def _flush(self, batch: list[bytes]) -> None:
-        content = memoryview(b"".join(batch))
+        content = memoryview(b"".join([b"\n", *batch] if self._torn else batch))
+        written = 0
         try:
             while content:
-                content = content[os.write(self._fd, content) :]
+                written = os.write(self._fd, content)
+                self._torn = content[written - 1] != _NEWLINE
+                content = content[written:]
         except OSError:
             self.lost += len(batch)
 

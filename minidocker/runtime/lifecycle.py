@@ -33,6 +33,7 @@ from minidocker.runtime.bundle import read_spec
 from minidocker.runtime.container import CreateRequest, apply_resources
 from minidocker.runtime.exec import ExecRequest
 from minidocker.runtime.jsonlog import LogTarget, timestamp
+from minidocker.runtime.network import NetworkRequest, Route
 from minidocker.runtime.records import Exit, State
 from minidocker.runtime.stdio import Streams
 from minidocker.runtime.sync import Channel, Message
@@ -177,7 +178,39 @@ class Runtime:
         created.channel.close()
         self._wait(created.monitor_pidfd)
         os.close(created.monitor_pidfd)
-        self._remove(created.directory)
+        self._clear(created.directory)
+
+    def change_network(
+        self,
+        id: str,
+        network: Mapping[str, Any] | None = None,
+        *,
+        route: Route | None = None,
+        resolver: str = "",
+    ) -> list[socket.socket]:
+        """Work in the network namespace of a container that was created, from its pid 1's birth to its end.
+
+        network   interfaces that are in the namespace already and shall be configured, as `start` takes them
+        route     the default route from now on; None: as it is
+        resolver  an address of loopback, to get DNS sockets on: then [UDP, listening TCP] come back, the caller's to
+                  close when pid 1 ends, since they keep the namespace; "": none, []
+        Raises    MinidockerError: it has ended, has the host's namespace, or the kernel refused. NotFound.
+        """
+        request = NetworkRequest(self.state(id), dict(network or {}), route, resolver)
+        ours, theirs = Channel.pair()
+        try:
+            child = self.launcher.fork(msgspec.json.encode(request), [theirs.fileno()])
+            theirs.close()
+            message, descriptors = ours.receive()
+            os.close(child.pidfd)
+        finally:
+            ours.close()
+            theirs.close()
+        sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        if message is None or message.kind != "network":
+            reason = message.text if message is not None else "the launcher's child has ended without a word"
+            raise MinidockerError(f"network of container {id[:12]} could not be changed: {reason}")
+        return sockets
 
     def state(self, id: str) -> State:
         """The record of a container or an exec. Raises NotFound."""
@@ -309,11 +342,22 @@ class Runtime:
         state = records.read(directory / "state.json", State)
         if records.is_locked(directory) and not (directory / "exit.json").exists():
             raise Conflict(f"{id} is running: kill it first")
+        self._remove_group(directory, state)
+        self._remove(directory)
+
+    def _clear(self, directory: Path) -> None:
+        """After a start that failed: the monitor has undone its part, unless it was killed; then that is done here."""
+        if not (directory / "exit.json").exists():
+            state = records.read(directory / "state.json", State)
+            self._kill_leftovers(directory, state)
+            self._remove_group(directory, state)
+        self._remove(directory)
+
+    def _remove_group(self, directory: Path, state: State | None) -> None:
         path = records.cgroup_of(directory, state)
         if path:
             with self._until_end_of(state):
                 Cgroup.open(path, self._hierarchies).remove()
-        self._remove(directory)
 
     @staticmethod
     @contextmanager
@@ -380,7 +424,7 @@ class Runtime:
         created.channel.close()
         self._wait(created.monitor_pidfd)
         os.close(created.monitor_pidfd)
-        self._remove(created.directory)
+        self._clear(created.directory)
         return StartError(message)
 
     @staticmethod
