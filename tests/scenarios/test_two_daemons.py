@@ -1,7 +1,5 @@
-"""Two daemons with default flags but their own roots, side by side on one machine, which is a network namespace here."""
+"""Two daemons with default flags but their own roots on one machine, which is a network namespace here."""
 
-import json
-import os
 import shutil
 import signal
 import subprocess
@@ -10,7 +8,6 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from ipaddress import IPv4Interface
 from pathlib import Path
 
 import docker
@@ -19,57 +16,7 @@ import pytest
 import minidocker
 
 from .conftest import Daemon, wait_until
-
-
-class Machine:
-    """A network namespace that stands for the machine; its old iptables drop what nobody lets through."""
-
-    def __init__(self) -> None:
-        self._holder = subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE)
-        own = os.readlink("/proc/self/ns/net")
-        wait_until(lambda: os.readlink(f"/proc/{self._holder.pid}/ns/net") != own)
-        self.run("ip", "link", "set", "lo", "up")
-        if shutil.which("iptables-legacy"):
-            self.run("iptables-legacy", "-P", "FORWARD", "DROP")
-
-    @property
-    def prefix(self) -> list[str]:
-        return ["nsenter", f"--net=/proc/{self._holder.pid}/ns/net"]
-
-    def run(self, *words: str) -> str:
-        return subprocess.run([*self.prefix, *words], capture_output=True, text=True, check=True, timeout=60).stdout
-
-    def bridges(self) -> dict[str, IPv4Interface]:
-        """Bridge -> its address, as the kernel lists them."""
-        links = json.loads(self.run("ip", "-json", "-4", "address", "show", "type", "bridge"))
-        return {
-            link["ifname"]: IPv4Interface(f"{link['addr_info'][0]['local']}/{link['addr_info'][0]['prefixlen']}")
-            for link in links
-            if link.get("addr_info")
-        }
-
-    def tables(self) -> list[str]:
-        return [line.split()[-1] for line in self.run("nft", "list", "tables").splitlines()]
-
-    def marked(self, mark: str) -> list[str]:
-        """Rules with our mark in the old FORWARD chain."""
-        if not shutil.which("iptables-legacy"):
-            return []
-        rules = self.run("iptables-legacy", "-S", "FORWARD").replace('"', "").splitlines()
-        return [rule for rule in rules if mark in rule.split()]
-
-    def fetch(self, address: str, port: int) -> str:
-        """What answers there, asked from the machine itself."""
-        done = subprocess.run(
-            [*self.prefix, "busybox", "nc", "-w", "3", address, str(port)], capture_output=True, text=True, check=False,
-            stdin=subprocess.DEVNULL, timeout=20,
-        )  # fmt: skip
-        return done.stdout
-
-    def end(self) -> None:
-        assert self._holder.stdin is not None
-        self._holder.stdin.close()
-        self._holder.wait(10)
+from .machine import Machine
 
 
 @dataclass
