@@ -10,7 +10,7 @@ Rules   - `images.json` is the truth; a blob or layer that no image there needs,
 
 import logging
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -113,6 +113,19 @@ class ImageStore:
                 yield Digest(text), self._assemble(Digest(text), stored)
             except (MinidockerError, ValueError) as error:
                 log.warning("image is damaged and left out; pull it again", extra={"image": text, "reason": str(error)})
+
+    def leave_out_without(self, has_layer: Callable[[Digest], bool]) -> None:
+        """At start: an image that lost a layer is not shown (it would break every listing) until it is pulled again.
+
+        has_layer  whether the layer with that chain ID is here.
+        """
+        with self._lock:
+            for id, image in list(self._images.items()):
+                missing = [chain for chain in image.chain_ids if not has_layer(chain)]
+                if missing:
+                    reason = f"layer {missing[0].short} is missing"
+                    log.warning("image is damaged and left out; pull it again", extra={"image": id, "reason": reason})
+                    del self._images[id]
 
     def _assemble(self, id: Digest, stored: _Stored) -> Image:
         config = image_config.parse(self.blobs.read(id, DOCUMENT_LIMIT_BYTES), f"config of image {id}")
@@ -286,12 +299,21 @@ class ImageStore:
             del self._images[id]
 
     def needed_blobs(self) -> frozenset[Digest]:
-        """Every blob that some image needs; all others are garbage while nobody pulls, loads or builds."""
-        return frozenset(blob for image in self.list() for blob in image.blobs)
+        """Every blob that some image needs, a damaged one too; others are garbage while nobody makes an image."""
+        with self._lock:
+            stored = dict(self._index.images)
+        return frozenset(
+            digest
+            for id, image in stored.items()
+            for digest in (Digest(id), image.manifest, *(layer.digest for layer in image.layers))
+            if digest is not None
+        )
 
     def needed_chains(self) -> frozenset[Digest]:
         """The chain ID of every layer that some image stands on."""
-        return frozenset(chain for image in self.list() for chain in image.chain_ids)
+        with self._lock:
+            stacks = [tuple(layer.diff_id for layer in image.layers) for image in self._index.images.values()]
+        return frozenset(chain_id(stack[: count + 1]) for stack in stacks for count in range(len(stack)))
 
     def _save(self, images: dict[str, _Stored], references: dict[str, Digest]) -> None:
         index = _Index(images, references)

@@ -143,3 +143,12 @@ def test_needed_blobs_and_chains_are_all_that_images_use(store: ImageStore) -> N
     assert store.needed_blobs() == {image.id, Digest.of(b"gzbase"), Digest.of(b"gztop")}
     assert store.needed_chains() == set(image.chain_ids)
     assert len(image.chain_ids) == 2
+
+
+def test_an_image_that_lost_a_layer_hides_alone_and_keeps_its_blobs(store: ImageStore, tmp_path: Path) -> None:
+    whole, damaged = add(store, b"base"), add(store, b"base", b"lost")
+    lost = damaged.chain_ids[-1]
+    again = ImageStore(tmp_path)
+    again.leave_out_without(lambda chain: chain != lost)
+    assert [image.id for image in again.list()] == [whole.id]
+    assert damaged.blobs <= again.needed_blobs() and set(damaged.chain_ids) <= again.needed_chains()
