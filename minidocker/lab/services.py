@@ -1,10 +1,11 @@
 """What the course runs on: a local registry with the base image, the daemon, and JupyterLab.
 
 Source  DESIGN: `./lab` calls this file after it has made .venv; each step says what it does and can be repeated.
-Rules   - nothing here is reachable from another machine: every server listens on loopback or on a UNIX socket.
+Rules   - nothing here is reachable from another machine: every server listens on loopback or on a UNIX socket. One
+          exception: the JupyterLab of a virtual machine, whose forwarded port ends at an outer address. It has a token.
         - a step that finds its work done changes nothing; a daemon of another checkout, or of older code, is replaced,
           and its containers live on.
-        - `clean` removes all that any step ever made.
+        - `clean` removes all that any step ever made; it starts the daemon for that, which alone knows its containers.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +23,9 @@ from pathlib import Path
 from minidocker.client import connect
 from minidocker.errors import MinidockerError
 from minidocker.lab import base_image, registry
+from minidocker.lab.isolated import EXEC_ROOT as ISOLATED_ROOT
+from minidocker.linux.cgroups import Cgroup
+from minidocker.network.bridge import default_network
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -33,7 +38,9 @@ REGISTRY_PORT = 5050
 JUPYTER_PORT = 8888
 START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 30
-UNIT_DIRECTORY = Path("/etc/systemd/system")
+UNIT_DIRECTORY, UNIT = Path("/etc/systemd/system"), "minidocker.service"
+TOKEN = DATA_ROOT / "lab.token"
+CGROUP_PARENT = "/minidocker"
 
 
 def say(text: str) -> None:
@@ -75,8 +82,8 @@ def daemon_answers() -> bool:
 def _daemon_pid() -> int | None:
     try:
         pid = int((EXEC_ROOT / "minidocker.pid").read_text())
-        os.kill(pid, 0)
-        return pid
+        # The file may be older than the process that has the number now.
+        return pid if b"minidockerd" in Path(f"/proc/{pid}/cmdline").read_bytes() else None
     except (OSError, ValueError):
         return None
 
@@ -111,18 +118,14 @@ def stop_daemon() -> None:
     if pid is None:
         return
     os.kill(pid, signal.SIGTERM)
-    wait_until(lambda: _daemon_pid() is None or _is_zombie(pid), "minidockerd did not end", STOP_TIMEOUT_SECONDS)
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
+    # A zombie has no command line, so one that nobody reaps counts as ended.
+    wait_until(lambda: _daemon_pid() is None, "minidockerd did not end", STOP_TIMEOUT_SECONDS)
 
 
 def up(arguments: list[str]) -> None:
-    """Registry, base image, daemon, and `busybox` in it. `--service`: keep them over a reboot, with systemd."""
+    """Registry, base image, daemon, and `busybox` in it. `--service`: by systemd, JupyterLab too, and at each boot."""
+    if "--service" in arguments:
+        install_unit()
     if registry.start(REGISTRY_ROOT, REGISTRY_PORT):
         say(f"local registry on 127.0.0.1:{REGISTRY_PORT}")
     if base_image.ensure(f"127.0.0.1:{REGISTRY_PORT}"):
@@ -132,23 +135,66 @@ def up(arguments: list[str]) -> None:
     if not any("busybox:latest" in image.tags for image in client.images.list()):
         say("pulling busybox")
         client.images.pull("busybox")
-    if "--service" in arguments:
-        install_units()
     say("minidocker is ready: minidocker run -it busybox")
 
 
-def install_units() -> None:
-    """Let systemd start the registry, the daemon and JupyterLab at boot (the Vagrant machine)."""
-    jupyter = " ".join(jupyter_command("0.0.0.0", "minidocker"))
-    unit = (
-        "[Unit]\nDescription=minidocker: registry, daemon and course\nAfter=network.target\n"
-        f"[Service]\nType=simple\nKillMode=process\nWorkingDirectory={CHECKOUT}\n"
-        f"ExecStartPre={sys.executable} -m minidocker.lab.services up\nExecStart={jupyter}\nRestart=on-failure\n"
+def unit() -> str:
+    """The systemd unit of the course, for the virtual machine.
+
+    One main process: it brings everything up and then becomes JupyterLab. (What ExecStartPre leaves running, systemd
+    kills.) KillMode=process spares containers, which live on without a daemon.
+    Source  systemd.service(5), systemd.kill(5).
+    """
+    python = f"{sys.executable} -m minidocker.lab.services"
+    return (
+        "[Unit]\nDescription=minidocker: registry, daemon and course\nAfter=network.target\n\n"
+        f"[Service]\nType=exec\nWorkingDirectory={CHECKOUT}\nEnvironment=HOME=/root\n"
+        f"ExecStart={python} course\nExecStopPost={python} down\n"
+        "KillMode=process\nTasksMax=infinity\nRestart=on-failure\n\n"
         "[Install]\nWantedBy=multi-user.target\n"
     )
-    (UNIT_DIRECTORY / "minidocker.service").write_text(unit)
-    subprocess.run(["systemctl", "daemon-reload"], check=True)
-    subprocess.run(["systemctl", "enable", "--now", "minidocker.service"], check=True)
+
+
+def install_unit() -> None:
+    """Have systemd start the course, now and at each boot; return when JupyterLab answers."""
+    (UNIT_DIRECTORY / UNIT).write_text(unit())
+    say("starting registry, daemon and JupyterLab as a service")
+    for arguments in (["daemon-reload"], ["enable", UNIT], ["restart", UNIT]):
+        subprocess.run(["systemctl", *arguments], check=True)
+    wait_until(_jupyter_answers, f"JupyterLab did not answer (journalctl -u {UNIT})", START_TIMEOUT_SECONDS)
+    address([])
+
+
+def _jupyter_answers() -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", JUPYTER_PORT), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def course(_arguments: list[str]) -> None:
+    """The service's main process: everything up, then JupyterLab where a forwarded port can reach it."""
+    up([])
+    write_jupyter_settings()
+    command = jupyter_command("0.0.0.0", _token())
+    os.execv(command[0], command)
+
+
+def _token() -> str:
+    """The service's password, made at its first start: JupyterLab gives whoever has it a root shell."""
+    if not TOKEN.exists():
+        TOKEN.parent.mkdir(parents=True, exist_ok=True)
+        TOKEN.touch(mode=0o600)
+        TOKEN.write_text(os.urandom(16).hex())
+    return TOKEN.read_text()
+
+
+def address(_arguments: list[str]) -> None:
+    """Print where the service's JupyterLab is, as seen from the machine that forwards its port."""
+    if not (UNIT_DIRECTORY / UNIT).exists():
+        raise MinidockerError("there is no service here; `./lab` opens the course")
+    say(f"the course: http://localhost:{JUPYTER_PORT}/lab?token={_token()}")
 
 
 def down(_arguments: list[str]) -> None:
@@ -160,18 +206,20 @@ def down(_arguments: list[str]) -> None:
 
 def clean(_arguments: list[str]) -> None:
     """Remove every container, image, network, file and process that `./lab` made."""
-    if daemon_answers():
-        client = connect(SOCKET)
-        for container in client.containers.list(all=True):
+    if (UNIT_DIRECTORY / UNIT).exists():
+        subprocess.run(["systemctl", "disable", "--now", UNIT], check=False)
+        (UNIT_DIRECTORY / UNIT).unlink()
+        subprocess.run(["systemctl", "daemon-reload"], check=False)
+    if DATA_ROOT.exists():
+        start_daemon()  # also after `stop`: containers live on without it, and it alone can remove them
+        for container in connect(SOCKET).containers.list(all=True):
             container.remove(force=True)
-    if _daemon_pid() is not None:
         stop_daemon()
-        subprocess.run([str(BIN / "minidockerd"), "--remove-networks"], check=False)
+        if network := default_network(EXEC_ROOT):
+            network.remove()
+        Cgroup.open(CGROUP_PARENT).prune()
     registry.stop(REGISTRY_ROOT)
-    if (UNIT_DIRECTORY / "minidocker.service").exists():
-        subprocess.run(["systemctl", "disable", "--now", "minidocker.service"], check=False)
-        (UNIT_DIRECTORY / "minidocker.service").unlink()
-    for path in (DATA_ROOT, EXEC_ROOT, LOGS, REGISTRY_ROOT):
+    for path in (DATA_ROOT, EXEC_ROOT, LOGS, REGISTRY_ROOT, ISOLATED_ROOT):
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -213,7 +261,7 @@ def jupyter(arguments: list[str]) -> None:
 
 def main() -> int:
     """`python -m minidocker.lab.services VERB [ARGUMENTS]`."""
-    verbs = {"up": up, "down": down, "clean": clean, "jupyter": jupyter}
+    verbs = {"up": up, "down": down, "clean": clean, "jupyter": jupyter, "course": course, "address": address}
     verb = verbs.get(sys.argv[1] if len(sys.argv) > 1 else "")
     if verb is None:
         print(f"usage: services {{{','.join(verbs)}}}", file=sys.stderr)
