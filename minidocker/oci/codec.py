@@ -17,7 +17,9 @@ T = TypeVar("T")
 
 
 def _decode_digest(kind: type, value: Any) -> Any:
-    if kind is Digest and isinstance(value, str):
+    if kind is Digest:
+        if not isinstance(value, str):
+            raise ValueError(f"expected a digest, got {type(value).__name__}")
         return Digest(value)
     raise NotImplementedError(f"cannot read {kind!r} from JSON")
 
