@@ -158,6 +158,8 @@ async def failures(request: web.Request, handler: Handler) -> web.StreamResponse
     except ConnectionResetError:
         return Hijacked()  # the client is gone: there is nobody to answer
     except Exception as error:
+        if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+            return Hijacked()  # aiohttp's own word for it
         log.exception("request failed", extra={"method": request.method, "path": request.path})
         return error_response(f"internal error: {type(error).__name__}: {error}", 500)
     finally:
