@@ -17,8 +17,10 @@ HEAD_LIMIT = 65536
 HELD_LIMIT = 262144
 _VERSION = re.compile(rb"^([A-Z]+) /v(\d{1,4}\.\d{1,4})(/[^ ]*) ")
 _HIJACK = re.compile(rb"^POST (?:/v[\d.]+)?/(?:containers/[^/ ]+/attach|exec/[^/ ]+/start)[? ]")
-_LENGTH = re.compile(rb"^content-length:[ \t]*(\d+)[ \t]*\r?$", re.I | re.M)
+_LENGTH = re.compile(rb"^content-length:[ \t]*(\d{1,19})[ \t]*\r?$", re.I | re.M)
 _CHUNKED = re.compile(rb"^transfer-encoding:[^\n]*chunked[ \t]*\r?$", re.I | re.M)
+_SIZE = re.compile(rb"[0-9a-fA-F]{1,16}(?=[ \t]*(?:;|\Z))")
+_HEAD_END = re.compile(rb"\n\r?\n")  # a bare newline is aiohttp's to refuse, not ours to wait after
 
 
 class Body:
@@ -58,11 +60,11 @@ class Body:
         if self._trailer:
             self.done = not line
             return
-        try:
-            size = int(line.partition(b";")[0], 16)
-        except ValueError:
+        digits = _SIZE.match(line)
+        if digits is None:
             self.done = True  # aiohttp answers 400 and closes
             return
+        size = int(digits[0], 16)
         self._trailer = size == 0
         self._left = size + 2 if size else 0  # a chunk ends in CRLF
 
@@ -125,14 +127,15 @@ class Connection(asyncio.Protocol):
     # -- requests --
 
     def _feed_head(self, data: bytes) -> bytes:
+        before = len(self._head)
         self._head += data
-        end = self._head.find(b"\r\n\r\n")
-        if end < 0:
+        end = _HEAD_END.search(self._head, max(0, before - 2))
+        if end is None:
             if len(self._head) > HEAD_LIMIT:
                 head, self._head = self._head, b""
                 self._http.data_received(head)  # aiohttp refuses it
             return b""
-        head, rest = self._head[: end + 4], self._head[end + 4 :]
+        head, rest = self._head[: end.end()], self._head[end.end() :]
         self._head = b""
         body = Body(head)
         hijack = _HIJACK.match(head) is not None
