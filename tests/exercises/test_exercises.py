@@ -99,6 +99,20 @@ def test_the_release_holds_neither_solutions_nor_hidden_tests(graded: tuple[str,
     assert not list((course / "release").rglob("grading.py"))
 
 
+def test_the_skeleton_that_learners_open_is_the_release(graded: tuple[str, Path, Scores]) -> None:
+    """All but the cells that learners write in: in a checkout that is used, those are written."""
+    name, course, _ = graded
+    made, kept = (
+        {
+            cell["id"]: cell["source"]
+            for cell in json.loads((place / f"release/{name}/{name}.ipynb").read_text())["cells"]
+            if not cell["metadata"].get("nbgrader", {"solution": True})["solution"]
+        }
+        for place in (course, COURSE)
+    )
+    assert kept == made
+
+
 def test_feedback_shows_no_hidden_test(graded: tuple[str, Path, Scores]) -> None:
     name, course, _ = graded
     _nbgrader(course, "generate_feedback", name)
