@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from minidocker.errors import InvalidArgument
 
 NEVER = "0001-01-01T00:00:00Z"
-_RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?)?(Z|z|[+-]\d\d:\d\d)?\Z")
-_SECONDS = re.compile(r"(\d+)(?:\.(\d{1,9}))?\Z")
+_RFC3339 = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?)?(Z|z|[+-]\d\d:\d\d)?\Z", re.ASCII
+)
+_SECONDS = re.compile(r"(\d{1,18})(?:\.(\d{1,9}))?\Z", re.ASCII)
 
 
 def text_of(nanoseconds: int) -> str:
@@ -77,7 +79,7 @@ def age(seconds: float) -> str:
     return f"{hours // 24 // 365} years"
 
 
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?\Z")
+_DURATION = re.compile(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?\Z", re.ASCII)
 
 
 def parse_moment(text: str) -> int:

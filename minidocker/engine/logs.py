@@ -3,13 +3,14 @@
 Source  moby json-file log driver: one JSON object a line, {"log", "stream", "time"}; NAME, NAME.1 ... newest first.
 Rules   - `tail` is found by reading blocks backwards: a 1 GB log costs what its last lines cost.
         - a rotation renames the file: who follows keeps the old descriptor, reads it to its end, then goes on with the
-          file that came next. Several rotations between two looks are found by inode.
+          file that came next: the monitor hands over each one's descriptor, so none is missed however fast they go. To
+          a follower too slow for that it says so; then the next file is found by inode.
         - a follower is woken by the monitor's watch connection, never by a timer.
 """
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,8 +57,8 @@ def entry(line: bytes, query: LogQuery) -> tuple[int, bytes] | None:
     """
     try:
         record = _decoder.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None  # a line cut by a crash
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None  # a line cut by a crash, or none of ours
     if (record.stream == "stderr" and not query.stderr) or (record.stream != "stderr" and not query.stdout):
         return None
     if query.since is not None or query.until is not None:
@@ -69,9 +70,9 @@ def entry(line: bytes, query: LogQuery) -> tuple[int, bytes] | None:
             return None
         if query.until is not None and moment > query.until:
             raise AfterUntil
-    payload = record.log.encode("utf-8", "surrogateescape")
+    payload = record.log.encode("utf-8", "surrogatepass")
     if query.timestamps:
-        payload = record.time.encode() + b" " + payload
+        payload = record.time.encode("utf-8", "surrogatepass") + b" " + payload
     return STREAMS.get(record.stream, 1), payload
 
 
@@ -198,14 +199,25 @@ class LogReader:
                 if found is not None:
                     yield found
 
+    def hand(self, files: Sequence[int | None]) -> None:
+        """Take the files that the log has been continued in, oldest first; one that is open already is closed again.
+
+        None  some were not handed over here: they are looked for by name.
+        """
+        for fd in files:
+            if fd is None:
+                self._open_newer()
+            elif os.fstat(fd).st_ino in {os.fstat(held).st_ino for held in self._fds}:
+                os.close(fd)
+            else:
+                self._fds.append(fd)
+
     def more(self) -> Iterator[tuple[int, bytes]]:
-        """The entries written since the last call, over any number of rotations."""
+        """The entries written since the last call."""
         if self.finished:
             return
         if not self._fds:
             self.__enter__()
-        else:
-            self._open_newer()
         while self._fds and not self.finished:
             yield from self._rest_of(self._fds[0])
             if len(self._fds) == 1:
@@ -215,6 +227,8 @@ class LogReader:
 
     def _open_newer(self) -> None:
         """Open the files that are newer than the one we hold: those after its inode; all, if it was deleted."""
+        if not self._fds:
+            return  # `more` opens all
         held = os.fstat(self._fds[-1]).st_ino
         if held == _inode(self._path):
             return

@@ -56,6 +56,9 @@ class BridgeConfig:
     masquerade: bool = True
     host_address: str = "0.0.0.0"
 
+    def __post_init__(self) -> None:
+        host.check_name(self.bridge)
+
 
 class BridgeNetwork:
     """One bridge network. Several share a daemon's `firewall` and `ports`."""
@@ -318,8 +321,6 @@ def default_network(
     if bridge == "none":
         return None
     names = host.names(exec_root, bridge)
-    if len(names.bridge.encode()) > 15:
-        raise InvalidArgument(f"bridge name {names.bridge!r} is too long: an interface's name has at most 15 bytes")
     try:
         address = IPv4Interface(bip) if bip else None
     except ValueError:

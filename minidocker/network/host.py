@@ -7,17 +7,19 @@ Rules   - a bridge that we made carries our mark as its alias; another's bridge 
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
-from minidocker.errors import Conflict, KernelError
+from minidocker.errors import Conflict, InvalidArgument, KernelError
 from minidocker.linux import netlink
 from minidocker.network.addresses import choose_subnet
 
 DEFAULT_EXEC_ROOT = Path("/run/minidocker")
 _SYSCTL = Path("/proc/sys/net/ipv4")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,14 @@ def names(exec_root: Path, bridge: str | None = None) -> Names:
         own = hashlib.sha256(os.fsencode(os.path.abspath(exec_root))).hexdigest()[:6]
         bridge = "minidocker0" if Path(exec_root) == DEFAULT_EXEC_ROOT else f"minidock-{own}"
     return Names(bridge, f"minidocker-{bridge}")
+
+
+def check_name(bridge: str) -> None:
+    """Raise InvalidArgument unless `bridge` can name an interface, and is a plain word wherever it is written."""
+    if not _NAME.match(bridge):
+        raise InvalidArgument(
+            f"invalid bridge name {bridge!r}: at most 15 letters, digits and . _ -; the first a letter or digit"
+        )
 
 
 def sysctl(name: str, value: str) -> None:

@@ -75,7 +75,7 @@ def parse_binding(port: str, host_address: str, host_port: str) -> PortBinding:
 
 
 def _number(text: str, whole: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and 1 <= int(text) <= 65535):
         raise InvalidArgument(f"invalid port {whole!r}: a port is a number from 1 to 65535")
     return int(text)
 

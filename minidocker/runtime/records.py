@@ -75,7 +75,7 @@ def read(path: Path, kind: type[T]) -> T | None:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None  # nothing of ours: ours are whole
 
 
@@ -122,7 +122,7 @@ def open_process(pid: int, start_time: int) -> int | None:
     """A pidfd of the process that started then, or None if it has ended (whoever may have its pid now)."""
     try:
         pidfd = process.pidfd_open(pid)
-    except KernelError:
+    except (KernelError, OverflowError):  # the latter: a number that no process can have
         return None
     try:
         if process.start_time(pid) == start_time:

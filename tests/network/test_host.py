@@ -20,7 +20,7 @@ def test_the_default_daemon_has_plain_names_and_every_other_a_hash_of_its_exec_r
 
 def test_bridge_none_means_no_network_and_bad_flags_are_refused() -> None:
     assert default_network(Path("/run/a"), bridge="none") is None
-    with pytest.raises(InvalidArgument, match="at most 15 bytes"):
+    with pytest.raises(InvalidArgument, match="at most 15 letters"):
         default_network(Path("/run/a"), bridge="a-name-that-is-long")
     with pytest.raises(InvalidArgument, match="no address with a prefix"):
         default_network(Path("/run/a"), bip="10.0.0.300/24")
