@@ -6,10 +6,10 @@ Rules   - sockets are non-blocking and belong to the caller once returned.
 """
 
 import asyncio
-import contextlib
+import os
 import socket
 from collections.abc import AsyncGenerator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -121,10 +121,56 @@ async def resize(open_socket: Callable[[], socket.socket], rows: int, columns: i
     (await _ask(open_socket, {"op": "resize", "rows": rows, "columns": columns})).close()
 
 
-async def watch(open_socket: Callable[[], socket.socket]) -> socket.socket | None:
-    """A connection on which a byte comes after every log write; None: the process is gone, nothing will be written."""
+@dataclass(slots=True)
+class News:
+    """What a watch connection told: the files that the log goes on in (None: some were missed here), and its end."""
+
+    files: list[int | None] = field(default_factory=list)
+    ended: bool = False
+
+
+class Watch:
+    """A connection on which the monitor tells of each log write and rotation. Close it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    def news(self) -> News:
+        """All that has come, without waiting. The files are the caller's."""
+        found = News()
+        while not found.ended:
+            try:
+                words, files, _, _ = socket.recv_fds(self._socket, 4096, 8, socket.MSG_CMSG_CLOEXEC)
+            except BlockingIOError:
+                break
+            except ConnectionError:
+                words, files = b"", []
+            found.files += [None] if b"m" in words else []
+            found.files += files
+            found.ended = not words
+        return found
+
+    async def wait(self) -> None:
+        """Return when there is news."""
+        loop = asyncio.get_running_loop()
+        ready = loop.create_future()
+        loop.add_reader(self._socket, lambda: None if ready.done() else ready.set_result(None))
+        try:
+            await ready
+        finally:
+            loop.remove_reader(self._socket)
+
+    def close(self) -> None:
+        for fd in self.news().files:
+            if fd is not None:
+                os.close(fd)
+        self._socket.close()
+
+
+async def watch(open_socket: Callable[[], socket.socket]) -> Watch | None:
+    """Watch a process's log; None: it is gone, nothing will be written."""
     try:
-        return await _ask(open_socket, {"op": "watch"})
+        return Watch(await _ask(open_socket, {"op": "watch"}))
     except (Conflict, Unavailable):
         return None
 
@@ -143,18 +189,22 @@ async def read_log(
     """
     watching = await watch(open_socket) if query.follow and open_socket is not None else None
     reader = LogReader(path, query)
-    loop = asyncio.get_running_loop()
+    news = News()
     try:
         await asyncio.to_thread(reader.__enter__)
+        if watching is not None:
+            news = watching.news()
+            reader.hand(news.files)
         async for batch in _batches(reader.present()):
             yield batch
         while watching is not None and not reader.finished:
-            woken = b""
-            with contextlib.suppress(ConnectionError):
-                woken = await loop.sock_recv(watching, 4096)
+            if not news.ended:
+                await watching.wait()
+                news = watching.news()
+                reader.hand(news.files)
             async for batch in _batches(reader.more()):
                 yield batch
-            if not woken:
+            if news.ended:
                 return
     finally:
         reader.__exit__()

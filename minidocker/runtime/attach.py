@@ -4,13 +4,16 @@ Source  unix(7); Docker Engine API, "Attach to a container": frames of [stream, 
 Rules   - one JSON line says what is wanted (`Wish`), one JSON line answers; then bytes, framed unless there is a
           terminal.
         - a half-close ends the client's stdin, never its output.
-        - watchers get a byte when the log has grown; it is dropped when they have one already. Their end of file: the
-          log is whole.
+        - watchers get a newline when the log has grown, unless they have something unread; an "r" with the new file's
+          descriptor at each rotation, so that a follower loses no line however fast files come and go; an "m" if it
+          was too slow even for that (_HANDED_BYTES). Their end of file: the log is whole.
 """
 
+import fcntl
 import os
 import socket
 import struct
+import termios
 
 import msgspec
 
@@ -21,6 +24,8 @@ from minidocker.runtime.stdio import CHUNK_BYTES, CLIENT_BUFFER_BYTES, Stdio
 _LINE_LIMIT_BYTES = 4096
 _FRAME = struct.Struct(">BxxxI")
 _BACKLOG = 128
+_NOW = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_HANDED_BYTES = 16 << 10  # of the kernel's memory: some 40 files that a slow watcher has not taken yet
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -44,6 +49,7 @@ class Client:
         self._incoming = bytearray()
         self._outgoing = bytearray()
         self._reading = True
+        self._missed = False
         self.update()
 
     def wants(self, stream: int) -> bool:
@@ -73,10 +79,20 @@ class Client:
 
     def nudge(self) -> None:
         """A byte for a watcher, unless it has not read the last one."""
+        unread = fcntl.ioctl(self.socket.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+        if not any(unread):
+            self._tell(b"\n")
+
+    def hand(self, log_fd: int) -> None:
+        """The log goes on in another file: give it to a watcher."""
+        self._tell(b"r", log_fd)
+
+    def _tell(self, word: bytes, *fds: int) -> None:
         try:
-            self.socket.send(b"\n", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            socket.send_fds(self.socket, [b"m" if self._missed else word], fds, _NOW)
+            self._missed = False
         except BlockingIOError:
-            pass
+            self._missed = self._missed or bool(fds)
         except OSError:
             self.server.drop(self)
 
@@ -140,7 +156,7 @@ class Client:
             return
         try:
             self.wish = _decoder.decode(line)
-            self.send(_encoder.encode(self.server.grant(self.wish)) + b"\n")
+            self.send(_encoder.encode(self.server.grant(self, self.wish)) + b"\n")
         except (msgspec.MsgspecError, MinidockerError) as error:
             self.send(_encoder.encode({"ok": False, "error": str(error)}) + b"\n")
             self.server.drop(self)
@@ -171,12 +187,14 @@ class AttachServer:
         connection.setblocking(False)
         self._clients.append(Client(self, connection))
 
-    def grant(self, wish: Wish) -> dict[str, bool]:
+    def grant(self, client: Client, wish: Wish) -> dict[str, bool]:
         """Do what a client wants, and answer it."""
         if wish.op == "resize":
             self.stdio.resize(wish.rows, wish.columns)
         elif wish.op not in ("attach", "watch"):
             return {"ok": False}
+        elif wish.op == "watch":
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _HANDED_BYTES)
         return {"ok": True, "tty": self.stdio.streams.terminal}
 
     def deliver(self, stream: int, chunk: bytes) -> None:
@@ -195,6 +213,15 @@ class AttachServer:
         for client in list(self._clients):
             if client.wish is not None and client.wish.op == "watch":
                 client.nudge()
+
+    def rotated(self, path: str) -> None:
+        """Hand the log's new file to the watchers."""
+        watchers = [client for client in self._clients if client.wish is not None and client.wish.op == "watch"]
+        if watchers:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            for client in watchers:
+                client.hand(fd)
+            os.close(fd)
 
     def stdin_drained(self) -> None:
         """There may be room for input again."""

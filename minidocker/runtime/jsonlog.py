@@ -9,6 +9,7 @@ Rules   - a line is logged when its newline comes, or 16 KiB of it have; the res
 
 import os
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -54,10 +55,11 @@ def split(pending: bytes) -> tuple[list[bytes], bytes]:
 
 
 class JsonLog:
-    """The open log. `lost` counts entries that could not be written."""
+    """The open log. `lost` counts entries that could not be written. `rotated` is called with each new file's path."""
 
-    def __init__(self, target: LogTarget) -> None:
+    def __init__(self, target: LogTarget, rotated: Callable[[str], None] = lambda path: None) -> None:
         self._target = target
+        self._rotated = rotated
         self._pending: dict[str, bytes] = {}
         self._fd = self._open()
         self._size = os.fstat(self._fd).st_size
@@ -120,3 +122,4 @@ class JsonLog:
             return  # go on in the old file; the next entry tries again
         os.close(self._fd)
         self._fd, self._size = fresh, 0
+        self._rotated(path)

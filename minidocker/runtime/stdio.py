@@ -44,6 +44,8 @@ class Audience(Protocol):
 
     def logged(self) -> None: ...
 
+    def rotated(self, path: str) -> None: ...
+
     def stdin_drained(self) -> None: ...
 
 
@@ -54,7 +56,7 @@ class Stdio:
         self.streams = streams
         self.audience: Audience | None = None
         self._loop = loop
-        self._log = JsonLog(streams.log) if streams.log else None
+        self._log = JsonLog(streams.log, self._log_rotated) if streams.log else None
         self._outputs: dict[int, int] = {}  # descriptor -> stream number
         self._master = -1
         self._size = (streams.rows, streams.columns)
@@ -67,6 +69,10 @@ class Stdio:
     def ended(self) -> bool:
         """True once every output has come to its end."""
         return not self._outputs
+
+    def _log_rotated(self, path: str) -> None:
+        if self.audience is not None:
+            self.audience.rotated(path)
 
     def _make_pipes(self) -> tuple[int, int, int]:
         if self.streams.open_stdin:

@@ -60,7 +60,25 @@ def test_streams_times_and_timestamps(tmp_path: Path) -> None:
         assert texts(reader) == ["1970-01-01T00:00:03Z c"]
 
 
-def test_a_follower_gets_every_line_over_several_rotations(tmp_path: Path) -> None:
+def test_a_follower_reads_files_that_were_handed_over_though_no_name_leads_to_them(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(line("0"))
+    handed: list[int | None] = []
+    with LogReader(path, LogQuery()) as reader:
+        assert texts(reader) == ["0"]
+        with path.open("ab") as file:
+            file.write(line("1"))
+        for number in range(2, 9):
+            path.unlink()
+            path.write_bytes(line(str(number)))
+            handed.append(os.open(path, os.O_RDONLY))
+        reader.hand(handed)
+        reader.hand([os.open(path, os.O_RDONLY)])  # known already
+        assert [payload for _, payload in reader.more()] == [b"%d\n" % number for number in range(1, 9)]
+        assert list(reader.more()) == []
+
+
+def test_a_follower_that_missed_some_gets_every_line_over_several_rotations(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(line("0"))
     with LogReader(path, LogQuery()) as reader:
@@ -72,6 +90,7 @@ def test_a_follower_gets_every_line_over_several_rotations(tmp_path: Path) -> No
         (tmp_path / "log.1").rename(tmp_path / "log.2")
         path.rename(tmp_path / "log.1")
         path.write_bytes(line("3"))
+        reader.hand([None])
         assert [payload for _, payload in reader.more()] == [b"1\n", b"2\n", b"3\n"]
         assert list(reader.more()) == []
 

@@ -45,6 +45,16 @@ def test_a_rotation_loses_no_line_of_a_follower(client: docker.DockerClient) -> 
     assert container.logs(tail=500).decode().splitlines() == lines[-500:]
 
 
+def test_a_follower_loses_no_line_though_files_go_faster_than_it_looks(client: docker.DockerClient) -> None:
+    """10 KiB in two files is a hundred lines: they are gone a millisecond later."""
+    log = docker.types.LogConfig(type="json-file", config={"max-size": "10k", "max-file": "2"})
+    script = "read go; i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done"
+    container = client.containers.run("busybox", ["sh", "-c", script], detach=True, stdin_open=True, log_config=log)
+    following = container.logs(stream=True, follow=True)
+    container.attach_socket(params={"stdin": 1, "stream": 1})._sock.sendall(b"go\n")
+    assert b"".join(following).decode().splitlines() == [f"line {n}" for n in range(20000)]
+
+
 def test_the_log_driver_none_keeps_nothing(daemon: Daemon, client: docker.DockerClient) -> None:
     container = client.containers.run(
         "busybox", "echo x", detach=True, log_config=docker.types.LogConfig(type="none", config={})
