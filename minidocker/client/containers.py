@@ -5,13 +5,13 @@ Rules   - `run` attaches before it starts, so no byte of a short command is lost
         - output is bytes: what the command wrote, not what somebody thinks it means.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, Unpack, overload
 
 from minidocker.client.attached import Attached
 from minidocker.client.container_body import ContainerOptions, create_body
 from minidocker.client.frames import Demultiplexer
-from minidocker.client.images import Images
+from minidocker.client.images import Image, Images
 from minidocker.client.resource import Document, Resource, document, documents, member
 from minidocker.client.transport import Transport, quote
 from minidocker.errors import Conflict, MinidockerError, NotFound
@@ -172,11 +172,28 @@ class Container(Resource):
         """A file or directory in it, as a tar archive."""
         return self.transport.request("GET", f"{self.path}/archive", query={"path": path}).chunks()
 
-    def put_archive(self, path: str, archive: bytes) -> None:
-        """Unpack a tar archive into a directory in it."""
+    def put_archive(self, path: str, archive: bytes | Iterable[bytes]) -> None:
+        """Unpack a tar archive, compressed or not, into a directory in it. Raises errors.Forbidden: read-only."""
+        pieces = [archive] if isinstance(archive, bytes) else archive
         headers = {"Content-Type": "application/x-tar"}
-        self.transport.request("PUT", f"{self.path}/archive", query={"path": path}, body=archive,
+        self.transport.request("PUT", f"{self.path}/archive", query={"path": path}, body=iter(pieces),
                                headers=headers).read()
+
+    def export(self) -> Iterator[bytes]:
+        """Its whole filesystem, without volumes, as a tar archive."""
+        return self.transport.request("GET", f"{self.path}/export").chunks()
+
+    def commit(self, repository: str = "", tag: str = "", *, message: str = "", author: str = "",
+               changes: Sequence[str] = (), pause: bool = True) -> Image:
+        """Make an image of what it has changed.
+
+        changes  Dockerfile instructions for the image's configuration, such as 'CMD ["sh"]'.
+        pause    freeze it meanwhile.
+        """
+        query = {"container": self.id, "repo": repository, "tag": tag, "comment": message, "author": author,
+                 "changes": list(changes) or None, "pause": None if pause else "0"}
+        made = document(self.transport.request("POST", "/commit", query=query).json())
+        return Images(self.transport).get(str(made["Id"]))
 
     def _post(self, verb: str, query: Mapping[str, object] | None = None) -> None:
         self.transport.request("POST", f"{self.path}/{verb}", query=query).read()

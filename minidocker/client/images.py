@@ -125,6 +125,18 @@ class Images:
         response = self.transport.request("POST", "/images/load", query={"quiet": True}, body=iter(pieces))
         return [str(step.get("stream", "")).strip() for step in follow(response, progress) if step.get("stream")]
 
+    def import_archive(self, archive: bytes | Iterable[bytes], repository: str = "", tag: str = "", *,
+                       message: str = "", changes: Sequence[str] = (), platform: str = "") -> Image:
+        """Make an image of one layer from a filesystem's tar archive, compressed or not.
+
+        changes  Dockerfile instructions for its configuration, such as 'CMD ["sh"]'.
+        """
+        pieces = [archive] if isinstance(archive, bytes) else archive
+        query = {"fromSrc": "-", "repo": repository, "tag": tag, "message": message, "platform": platform,
+                 "changes": list(changes) or None}
+        steps = follow(self.transport.request("POST", "/images/create", query=query, body=iter(pieces)), None)
+        return self.get(str(steps[-1]["status"]))
+
     def save(self, names: Sequence[str]) -> Iterator[bytes]:
         """Several images as one tar archive, piece by piece."""
         return self.transport.request("GET", "/images/get", query={"names": list(names)}).chunks()

@@ -110,11 +110,14 @@ class _Draft:
         return dict(entry.partition("=")[::2] for entry in self.config.env or [])
 
     def _expanded(self, text: str) -> str:
-        return words.expand(text, self._env)
+        try:
+            return words.expand(text, self._env)
+        except InvalidArgument as error:
+            raise InvalidArgument(f"failed to process {json.dumps(text)}: {error}") from None
 
     def _command_line(self, rest: str) -> list[str]:
         exec_form = _json_words(rest)
-        return exec_form if exec_form is not None else [*(self.config.shell or _DEFAULT_SHELL), rest]
+        return exec_form if exec_form is not None else [*(self.config.shell or _DEFAULT_SHELL), *filter(None, [rest])]
 
     def command(self, rest: str) -> None:
         self._set(cmd=self._command_line(rest))
@@ -160,7 +163,9 @@ class _Draft:
     def volume(self, rest: str) -> None:
         exec_form = _json_words(rest)
         paths = [self._expanded(path).strip() for path in (exec_form if exec_form is not None else words.split(rest))]
-        if not paths or "" in paths:
+        if not paths:
+            raise InvalidArgument("VOLUME requires at least one argument")
+        if "" in paths:
             raise InvalidArgument("VOLUME specified can not be an empty string")
         self._set(volumes={**(self.config.volumes or {}), **{path: {} for path in paths}})
 

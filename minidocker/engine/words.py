@@ -99,7 +99,7 @@ def _variable(word: str, at: int, env: Mapping[str, str]) -> tuple[str, int]:
 def _braced(word: str, at: int, env: Mapping[str, str]) -> tuple[str, int]:
     name = _NAME.match(word, at)
     if name is None:
-        raise InvalidArgument(f"failed to process {word!r}: bad substitution")
+        raise InvalidArgument("bad substitution")
     value, at = env.get(name.group()), name.end()
     if word[at : at + 1] == "}":
         return value or "", at + 1
@@ -107,11 +107,11 @@ def _braced(word: str, at: int, env: Mapping[str, str]) -> tuple[str, int]:
     at += colon
     operator, end = word[at : at + 1], _closing(word, at)
     if not operator or operator not in "+-?":
-        raise InvalidArgument(f"failed to process {word!r}: unsupported modifier ({operator}) in substitution")
+        raise InvalidArgument(f"unsupported modifier ({operator}) in substitution")
     other = expand(word[at + 1 : end], env)
     unset = not value if colon else value is None
     if operator == "?" and unset:
-        raise InvalidArgument(f"failed to process {word!r}: {name.group()}: {other or 'not allowed to be unset'}")
+        raise InvalidArgument(f"{name.group()}: {other or 'not allowed to be unset'}")
     if operator == "+":
         return ("" if unset else other), end + 1
     return (other if unset else value or ""), end + 1
@@ -124,4 +124,4 @@ def _closing(word: str, at: int) -> int:
         depth += {"{": 1, "}": -1}.get(word[index], 0)
         if not depth:
             return index
-    raise InvalidArgument(f"failed to process {word!r}: syntax error: missing '}}'")
+    raise InvalidArgument("syntax error: missing '}'")

@@ -6,6 +6,7 @@ Rules   - everything is imported before chroot; afterwards the import system is 
         - a child is single-use and ends with its server: by parent-death signal, its parent having one thread.
 """
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -14,19 +15,27 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from io import FileIO
-from typing import Any
+from typing import Any, TypeVar
 
 from isal import isal_zlib
 
 from minidocker.errors import InvalidArgument, KernelError, NotFound, Unavailable, VerificationError
 from minidocker.linux import namespaces, process, trees
-from minidocker.linux.mounts import MountFlag, mkdirs_in_root, open_in_root, set_propagation
+from minidocker.linux.mounts import (
+    Mount,
+    MountFlag,
+    mkdirs_in_root,
+    mountinfo,
+    open_in_root,
+    set_propagation,
+    unmount,
+)
 from minidocker.linux.namespaces import CloneFlag
 from minidocker.oci import codec
 from minidocker.oci.digest import Digest
-from minidocker.storage import copying, diff, overlay
+from minidocker.storage import assembly, copying, diff, overlay
 from minidocker.storage import worker_protocol as protocol
 from minidocker.storage.compression import decompress
 from minidocker.storage.extract import Extractor
@@ -39,6 +48,10 @@ _PROGRESS_BYTES = 512 << 10
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 Report = Callable[[int], None]
+T = TypeVar("T")
+_MADE_UP = frozenset(
+    ["proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue", "securityfs", "debugfs", "tracefs", "bpf", "pstore"]
+)
 
 
 def run(message: bytes, fds: list[int]) -> None:
@@ -237,10 +250,7 @@ def _copy_up(request: protocol.CopyUp, fds: list[int], _: Report) -> None:
 def _enter(place: protocol.Place, fds: list[int]) -> int:
     """A descriptor of the container's root, with its mounts."""
     if isinstance(place, protocol.Running):
-        root = _pinned(place.pid, fds[0], lambda: os.open(f"/proc/{place.pid}/root", _DIRECTORY))
-        if os.path.samestat(os.fstat(root), os.stat("/")):  # never, but then all of the host would be shown
-            raise Unavailable(f"process {place.pid} has no root of its own")
-        return root
+        return _enter_running(place, fds[0])
     root = _mounted(place)
     for bind in place.binds:
         flags = _DIRECTORY if os.path.isdir(bind.source) else os.O_PATH
@@ -269,36 +279,80 @@ def _file_for(root: int, destination: str) -> int:
     return open_in_root(root, destination, os.O_PATH)
 
 
-def _pinned(pid: int, pidfd: int, use: Callable[[], int]) -> int:
+def _enter_running(place: protocol.Running, pidfd: int) -> int:
+    """Into a copy of the container's mount namespace.
+
+    From another namespace, unlink would take its mount points away from the container. What the kernel makes up (proc,
+    sysfs, ...) is taken out of the copy, since it cannot be copied: files of no size, or of no end.
+    """
+    root = _pinned(place.pid, pidfd, lambda: os.open(f"/proc/{place.pid}/root", _DIRECTORY))
+    if os.path.samestat(os.fstat(root), os.stat("/")):  # never, but then all of the host would be shown
+        raise Unavailable(f"process {place.pid} has no root of its own")
+    made_up = _pinned(place.pid, pidfd, lambda: _made_up(mountinfo(place.pid)))
+    namespaces.setns(pidfd, CloneFlag.NEWNS)
+    confine(root)
+    namespaces.unshare(CloneFlag.NEWNS)
+    set_propagation("/", MountFlag.PRIVATE | MountFlag.REC)
+    for path in made_up:
+        with contextlib.suppress(KernelError):  # it went with a mount above it
+            unmount(path, detach=True)
+    return os.open("/", _DIRECTORY)
+
+
+def _made_up(mounts: Sequence[Mount]) -> list[str]:
+    """Where a container sees filesystems without files of its own; not those that a user mounted elsewhere."""
+    places = [mount.mount_point for mount in mounts if mount.fstype in _MADE_UP]
+    return sorted(path for path in places if f"{path}/".startswith(("/proc/", "/sys/", "/dev/")))
+
+
+def _pinned(pid: int, pidfd: int, use: Callable[[], T]) -> T:
     """`use()` of /proc/PID, which counts only if the pid still was that of `pidfd` afterwards."""
     try:
-        result = use()
+        result: T | None = use()
     except OSError:
-        result = -1
+        result = None
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    if poll.poll(0) or result < 0:
+    if poll.poll(0) or result is None:
         raise NotFound(f"the container's process {pid} has ended")
     return result
 
 
-def _mounted(place: protocol.Stopped) -> int:
+def _mounted(place: protocol.Stopped, target: str = "") -> int:
+    """target  where; "": a directory that this mount needs no more, so it serves one mount."""
     namespaces.unshare(CloneFlag.NEWNS)
     set_propagation("/", MountFlag.PRIVATE | MountFlag.REC)
-    target = f"{place.directory}/l"  # any directory does: nobody else sees the mount
+    target = target or f"{place.directory}/l"  # any directory does: nobody else sees the mount
     lowerdir = place.lowerdir if place.upperdir else f"{place.lowerdir}:{protocol.EMPTY}"
     words = overlay.options(lowerdir, place.upperdir, place.workdir)
     overlay.mount_overlay(place.directory, words, target)
     return os.open(target, _DIRECTORY)
 
 
+def _assemble(request: protocol.Assemble, fds: list[int], _: Report) -> Digest:
+    plan_fd, output_fd, archive_fd = fds
+    source = _mounted(request.source, request.mount_at) if request.source else -1
+    upper = os.open(str(request.place.upperdir), os.O_RDONLY | os.O_DIRECTORY)
+    root = confine(_mounted(request.place))
+    assembler = assembly.Assembler(root, archive_fd, source)
+    with FileIO(plan_fd, "rb") as file:
+        plan = assembly.decode(file.readall() or b"")
+    for put in plan:
+        assembler.put(put)
+    output = _Output(output_fd, compress=request.compress)
+    diff.write_layer(upper, output.write)
+    return output.finish()
+
+
+def _look(request: protocol.Look, fds: list[int], _: Report) -> list[list[assembly.Seen]]:
+    return assembly.look(confine(_mounted(request.place)), request.sources)
+
+
 def _enter_without_mounts(place: protocol.Place, fds: list[int]) -> int:
     """The root's own filesystem: of a running container a clone of its root mount, without what is mounted below."""
     if isinstance(place, protocol.Stopped):
         return _mounted(place)
-    root = _enter(place, fds)  # by the process's own root: that of its mount namespace may be the host's
-    namespaces.setns(fds[0], CloneFlag.NEWNS)
-    return trees.clone(root, path="/")
+    return trees.clone(_enter(place, fds), path="/")
 
 
 _TASKS: dict[type, Callable[[Any, list[int], Report], Any]] = {
@@ -312,4 +366,6 @@ _TASKS: dict[type, Callable[[Any, list[int], Report], Any]] = {
     protocol.Stat: _stat,
     protocol.Read: _read,
     protocol.CopyUp: _copy_up,
+    protocol.Assemble: _assemble,
+    protocol.Look: _look,
 }
