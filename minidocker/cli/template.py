@@ -28,6 +28,7 @@ class Record:
 
 
 Scope = dict[str, object]
+RANGE_LIMIT = 1_000_000
 
 
 class Template:
@@ -39,7 +40,10 @@ class Template:
 
     def render(self, value: object) -> str:
         """The text for `value`. Raises TemplateError."""
-        return "".join(self._nodes_text(self._nodes, value, {"$": value}))
+        try:
+            return "".join(self._nodes_text(self._nodes, value, {"$": value}))
+        except RecursionError:
+            raise TemplateError(f"template: {self._name}:1: nested too deeply") from None
 
     def _nodes_text(self, nodes: list[Node], dot: object, scope: Scope) -> Iterator[str]:
         for node in nodes:
@@ -80,6 +84,8 @@ class Template:
         elif isinstance(value, list):
             pairs = list(enumerate(value))
         elif isinstance(value, int) and not isinstance(value, bool):
+            if value > RANGE_LIMIT:
+                raise self._error(block.head, words[0], f"range over {value} is longer than {RANGE_LIMIT}")
             pairs = [(index, index) for index in range(value)]
         elif value is None:
             pairs = []
@@ -115,7 +121,7 @@ class Template:
                 return FUNCTIONS[name](*arguments)
             except TemplateError as error:
                 raise self._error(action, name, f"error calling {name}: {error}") from None
-            except (TypeError, ValueError, IndexError, KeyError) as error:
+            except (TypeError, ValueError, IndexError, KeyError, AttributeError, OverflowError) as error:
                 raise self._error(action, name, f"error calling {name}: {error}") from None
         if len(head) == 1 and name.isidentifier() and name not in ("true", "false", "nil"):
             raise TemplateError(f'template: {self._name}:1: function "{name}" not defined')
@@ -180,7 +186,10 @@ def _constant(word: str, name: str) -> object:
     if word[0] == '"':
         import ast
 
-        return ast.literal_eval(word)
+        try:
+            return ast.literal_eval(word)
+        except (SyntaxError, ValueError):
+            raise TemplateError(f"template: {name}:1: malformed string {word}") from None
     if word[0] == "`":
         return word[1:-1]
     try:

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from minidocker.client.documents import dumps
 
 
+_PAD_LIMIT = 10_000
+
+
 class TemplateError(Exception):
     """The template, or what it asks for, is wrong; in Go's words."""
 
@@ -67,7 +70,8 @@ def _index(value: object, *keys: object) -> object:
         if isinstance(value, dict):
             value = value.get(key, "")
         elif isinstance(value, list):
-            assert isinstance(key, int)
+            if not isinstance(key, int):
+                raise TemplateError(f"cannot index slice/array with {go_text(key)}")
             if not 0 <= key < len(value):
                 raise TemplateError(f"index out of range: {key}")
             value = value[key]
@@ -90,6 +94,8 @@ def _format(form: str, *values: object) -> str:
 
     def convert(match: re.Match[str]) -> str:
         flags, verb = match.groups()
+        if any(len(digits) > 4 for digits in flags.split(".")):
+            raise TemplateError(f"bad width or precision in {match.group()}")
         if verb == "%":
             return "%"
         if not left:
@@ -113,6 +119,8 @@ def _print(*values: object) -> str:
 
 
 def _pad(text: str, before: int, after: int) -> str:
+    if max(before, after) > _PAD_LIMIT:
+        raise TemplateError(f"padding is longer than {_PAD_LIMIT}")
     return " " * before + text + " " * after if text else text
 
 

@@ -8,6 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_DIGITS_LIMIT = 40
 _BINARY = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _DURATION_NS = {"ns": 1, "us": 1000, "µs": 1000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 
@@ -24,9 +25,11 @@ def read_bytes(text: str) -> int:
 
 def _split_number(text: str) -> tuple[str, str]:
     end = 0
-    while end < len(text) and (text[end].isdigit() or text[end] in "." or (end == 0 and text[end] in "+-")):
+    while end < len(text) and (text[end] in "0123456789." or (end == 0 and text[end] in "+-")):
         end += 1
     number = text[:end]
+    if end > _DIGITS_LIMIT:
+        return "", text
     try:
         float(number)
     except ValueError:
@@ -44,7 +47,7 @@ def read_duration(text: str) -> int:
     while rest:
         number, rest = _split_number(rest)
         end = 0
-        while end < len(rest) and not (rest[end].isdigit() or rest[end] == "."):
+        while end < len(rest) and rest[end] not in "0123456789.":
             end += 1
         unit, rest = rest[:end], rest[end:]
         if not number:
