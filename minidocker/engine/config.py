@@ -17,7 +17,10 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Healthcheck(msgspec.Struct, rename="pascal", omit_defaults=True):
-    """Docker's health check; only the one that switches an image's off is accepted here."""
+    """How to ask a container whether it is well. Times in nanoseconds; 0: the image's, else Docker's default.
+
+    test  None or []: the image's; ["NONE"]: no check; ["CMD", word..]; ["CMD-SHELL", text].
+    """
 
     test: list[str] | None = None
     interval: int = 0
@@ -176,6 +179,7 @@ class HostConfig(msgspec.Struct, rename="pascal"):
     extra_hosts: list[str] | None = None
     group_add: list[str] | None = None
     ipc_mode: str = ""
+    links: list[str] | None = None
     oom_score_adj: int = 0
     pid_mode: str = ""
     privileged: bool = False
@@ -223,14 +227,21 @@ class EndpointIPAM(msgspec.Struct, rename={"ipv4_address": "IPv4Address"}):
     ipv4_address: str = ""
 
 
-class EndpointRequest(
-    msgspec.Struct, rename={"ipam_config": "IPAMConfig", "aliases": "Aliases", "mac_address": "MacAddress"}
-):
-    """How to join one network."""
+class EndpointRequest(msgspec.Struct, rename={"ipam_config": "IPAMConfig", "links": "Links", "aliases": "Aliases",
+                                              "mac_address": "MacAddress", "driver_opts": "DriverOpts",
+                                              "gateway_priority": "GwPriority"}):  # fmt: skip
+    """How to join one network.
+
+    links             "container:alias": names that this container alone knows for others on the network
+    gateway_priority  the network with the highest gives the default route; of equals the first by name
+    """
 
     ipam_config: EndpointIPAM | None = None
+    links: list[str] | None = None
     aliases: list[str] | None = None
     mac_address: str = ""
+    driver_opts: dict[str, str] | None = None
+    gateway_priority: int = 0
 
 
 class CreateRequest(msgspec.Struct):
@@ -245,7 +256,6 @@ _WINDOWS = "it exists on Windows only"
 _CONFIG_REFUSED = {"ArgsEscaped": _WINDOWS}
 _HOST_REFUSED = {
     "Cgroup": "joining another container's cgroup is not supported",
-    "Links": "legacy links are not supported; use a user-defined network",
     "StorageOpt": "the storage driver has no per-container options",
     "CpuRealtimePeriod": "this kernel interface is not supported",
     "CpuRealtimeRuntime": "this kernel interface is not supported",
@@ -257,7 +267,7 @@ _HOST_REFUSED = {
     "IOMaximumIOps": _WINDOWS,
     "IOMaximumBandwidth": _WINDOWS,
 }
-_ENDPOINT_REFUSED = {"Links": "legacy links are not supported", "DriverOpts": "the driver has no options"}
+_ENDPOINT_REFUSED: dict[str, str] = {}
 # What a client copies from an inspect into a request; the daemon decides these itself.
 _ENDPOINT_OUTPUT = {
     "NetworkID",
@@ -310,26 +320,47 @@ def _object(value: object, name: str) -> dict[str, Any]:
     return value
 
 
+def _check_values(value: object, name: str) -> None:
+    """What no field may hold: a NUL byte, which ends a text for the kernel, and a number beyond 64 bits."""
+    if isinstance(value, str) and "\0" in value:
+        raise InvalidArgument(f"invalid JSON: {name} holds a NUL byte")
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise InvalidArgument(f"invalid JSON: {name} is a number beyond 64 bits")
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_values(key, name)
+            _check_values(inner, key)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_values(inner, name)
+
+
 def read_create(raw: object) -> CreateRequest:
     """Read the decoded JSON body of a create request.
 
     Raises  InvalidArgument: a wrong type, or a field that asks for what is not supported (its name and why).
     """
     body = _object(raw, "the body")
+    _check_values(body, "the body")
     plain = {key: value for key, value in body.items() if key not in ("HostConfig", "NetworkingConfig")}
     for key in ("Cmd", "Entrypoint", "Shell"):
         if key in plain:
             plain[key] = _words(plain[key])
     config = _strict(plain, ContainerConfig, _CONFIG_REFUSED, "")
     host = _object(body.get("HostConfig"), "HostConfig")
-    if host.get("MemorySwappiness") == -1:
-        host = {**host, "MemorySwappiness": None}
     networking = _object(body.get("NetworkingConfig"), "NetworkingConfig")
     endpoints = {
         name: read_endpoint(value, name)
         for name, value in _object(networking.get("EndpointsConfig"), "EndpointsConfig").items()
     }
-    return CreateRequest(config, _strict(host, HostConfig, _HOST_REFUSED, "HostConfig."), endpoints)
+    return CreateRequest(config, read_host(host), endpoints)
+
+
+def read_host(raw: dict[str, Any]) -> HostConfig:
+    """A HostConfig, or the part of one that an update has."""
+    if raw.get("MemorySwappiness") == -1:
+        raw = {**raw, "MemorySwappiness": None}
+    return _strict(raw, HostConfig, _HOST_REFUSED, "HostConfig.")
 
 
 def read_endpoint(raw: object, network: str) -> EndpointRequest:
@@ -339,5 +370,6 @@ def read_endpoint(raw: object, network: str) -> EndpointRequest:
     for key in ("IPv6Address", "LinkLocalIPs"):
         if not is_empty(ipam.get(key)):
             raise InvalidArgument(f"IPAMConfig.{key} is not supported: there is no IPv6 on these networks")
-    value["IPAMConfig"] = {k: v for k, v in ipam.items() if v} or None
+    kept = {k: v for k, v in ipam.items() if v}
+    value["IPAMConfig"] = kept if kept or value.get("IPAMConfig") == {} else None
     return _strict(value, EndpointRequest, _ENDPOINT_REFUSED, f"endpoint of {network}: ")

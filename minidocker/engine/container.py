@@ -9,6 +9,7 @@ Rules   - `container.json` in the container's directory is the record; it is com
 """
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ import msgspec
 from minidocker.engine import clock
 from minidocker.engine.attaching import AttachWaiter, deliver
 from minidocker.engine.config import ContainerConfig, EndpointRequest, HostConfig
+from minidocker.errors import MinidockerError
 from minidocker.network.endpoint import Endpoint
 from minidocker.network.rules import Published
 from minidocker.oci import codec
@@ -24,6 +26,9 @@ from minidocker.storage import records
 
 if TYPE_CHECKING:
     from minidocker.engine.execs import Exec
+    from minidocker.engine.health import Health
+
+log = logging.getLogger(__name__)
 
 CREATED, RUNNING, PAUSED, RESTARTING, EXITED, DEAD, REMOVING = (
     "created",
@@ -85,7 +90,11 @@ class Record(msgspec.Struct):
     lowerdir         the image's layers, as overlay takes them, relative to data-root/layers.
     chain            top chain ID of these layers ("": none); keeps them from being deleted.
     path, args       the command that runs.
-    endpoint         its place in the bridge network while it runs; ports: what was bound.
+    networks         what it is connected to, by name, and how; running or not.
+    links            legacy links on the default network: alias -> ID of the other container.
+    attached         its places in the bridge networks while it runs, by name, in the order of the interfaces.
+    ports            what was bound, on the network published_on.
+    resolver         the embedded DNS server answers inside, while it runs.
     removing         a remove has begun: a daemon that finds it finishes it.
     stopped_by_user  the restart policies look at it after a restart of the daemon.
     """
@@ -97,15 +106,18 @@ class Record(msgspec.Struct):
     image_id: str
     config: ContainerConfig
     host: HostConfig
-    endpoints: dict[str, EndpointRequest] = {}
+    networks: dict[str, EndpointRequest] = {}
+    links: dict[str, str] = {}
     lowerdir: str = ""
     chain: str = ""
     path: str = ""
     args: list[str] = []
     mounts: list[MountPoint] = []
     state: State = msgspec.field(default_factory=State)
-    endpoint: Endpoint | None = None
+    attached: dict[str, Endpoint] = {}
     ports: list[Published] = []
+    published_on: str = ""
+    resolver: bool = False
     restart_count: int = 0
     removing: bool = False
     stopped_by_user: bool = False
@@ -118,8 +130,10 @@ class Volatile(msgspec.Struct):
     """
 
     started_at: str
-    endpoint: Endpoint | None = None
+    attached: dict[str, Endpoint] = {}
     ports: list[Published] = []
+    published_on: str = ""
+    resolver: bool = False
 
 
 VOLATILE_NAME = "engine.json"
@@ -133,6 +147,7 @@ class Container:
         self.directory = directory
         self.lock = asyncio.Lock()
         self.execs: dict[str, Exec] = {}
+        self.health: Health | None = None
         self.attach_waiters: list[AttachWaiter] = []
         self.restart_task: asyncio.Task[None] | None = None
         self.restart_delay = 0.0
@@ -169,6 +184,13 @@ class Container:
                 return
             content = codec.encode(self.record)
             await asyncio.to_thread(records.write_bytes, self.directory / RECORD_NAME, content)
+
+    async def note(self) -> None:
+        """`save` for what has happened whether it can be written or not: a full disk is logged, memory has it right."""
+        try:
+            await self.save()
+        except MinidockerError as error:
+            log.error("state not written", extra={"container": self.id, "reason": str(error)})
 
     def exit_future(self) -> "asyncio.Future[int]":
         """A future of the next exit's code."""

@@ -7,6 +7,7 @@ Rules   - a name is reserved in memory before anything is made, and freed with t
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import os
 import shutil
@@ -15,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minidocker.engine import clock, defaults, listing, mounts, names, spec, validate, views
+from minidocker.engine import abilities, attachments, clock, defaults, listing, mounts, names, spec, validate, views
 from minidocker.engine.config import CreateRequest, EndpointRequest, HostConfig
 from minidocker.engine.container import RECORD_NAME, Container, Record, State
-from minidocker.errors import Conflict, InvalidArgument, MinidockerError, NotFound
+from minidocker.errors import Conflict, InvalidArgument, KernelError, MinidockerError, NotFound
 from minidocker.oci import codec
 from minidocker.oci.reference import Reference
 from minidocker.storage import records, trees
@@ -53,27 +54,31 @@ class Containers:
     def load(self) -> None:
         """At start: read the records. A directory without one is the leftover of a create that did not finish."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        unfinished: list[Path] = []
         for entry in list(os.scandir(self.directory)):
-            if not entry.is_dir(follow_symlinks=False):
+            if not entry.is_dir(follow_symlinks=False) or entry.name.startswith("."):  # those are removal.py's
                 continue
             try:
                 record = records.read(Path(entry.path) / RECORD_NAME, Record)
             except NotFound:
-                self._undo_create(Path(entry.path))
+                unfinished.append(Path(entry.path))
                 continue
             except InvalidArgument as error:  # no crash does that: its files may be all that someone has
                 log.error("container is damaged and left out", extra={"path": entry.path, "reason": str(error)})
                 continue
-            self._by_id[record.id] = Container(record, Path(entry.path))
+            container = Container(record, Path(entry.path))
+            self._engine.health.load(container)
+            self._by_id[record.id] = container
             self._ids[record.name] = record.id
+        for directory in unfinished:  # only now: others may have the same volumes
+            self._undo_create(directory)
 
     def _undo_create(self, directory: Path) -> None:
         log.warning("leftover of a create removed", extra={"path": str(directory)})
         with contextlib.suppress(NotFound, InvalidArgument):
-            for point in records.read(directory / INTENT_NAME, Record).mounts:
-                if point.owned:
-                    with contextlib.suppress(NotFound):
-                        self._engine.volumes.remove(point.name)
+            for name in self._engine.volumes.owned_by(records.read(directory / INTENT_NAME, Record)):
+                with contextlib.suppress(NotFound):
+                    self._engine.volume_store.remove(name)
         trees.remove(directory)
 
     # -- find --
@@ -118,7 +123,7 @@ class Containers:
         if not request.config.image:
             raise InvalidArgument("invalid reference format: no image was given")
         image = self._find_image(request.config.image, platform)
-        record = self._record(request, wanted, image)
+        record, warnings = self._record(request, wanted, image)
         id = record.id
         if wanted in self._ids:
             raise Conflict(
@@ -128,15 +133,16 @@ class Containers:
         self._ids[wanted] = id
         try:
             container = Container(record, self.directory / id)
-            new_volumes = await asyncio.to_thread(self._make, container)
-            self._by_id[id] = container
+            async with engine.volumes.holding(record):
+                new_volumes = await asyncio.to_thread(self._make, container)
+                self._by_id[id] = container
         except BaseException:
             self._ids.pop(wanted, None)
             raise
         for volume in new_volumes:
             engine.events.emit("volume", "create", volume, {"driver": "local"})
         engine.events.emit("container", "create", id, container.attributes())
-        return Created(id, self._warnings(record))
+        return Created(id, warnings)
 
     def _find_image(self, text: str, platform: str) -> Image:
         try:
@@ -150,18 +156,19 @@ class Containers:
             )
         return image
 
-    def _record(self, request: CreateRequest, name: str, image: Image) -> Record:
+    def _record(self, request: CreateRequest, name: str, image: Image) -> tuple[Record, list[str]]:
+        """The record, and warnings of what was dropped from the request."""
         validate.check_config(request.config)
         config = defaults.merge_image(request.config, image.config.execution)
         validate.check_config(config)
         validate.check_host(request.host, config)
-        host = defaults.fill_host(request.host)
-        self._check_endpoints(request.endpoints, host.network_mode)
+        host, warnings = abilities.adapt(defaults.fill_host(request.host), self._engine.abilities)
+        networks = self._networks(request, host)
         id = names.new_id()
         config.hostname = config.hostname or self._hostname(host, id)
         path, args = spec.exec_arguments_of(config)
         points = mounts.plan(config, host, lambda other: self.get(other).record.mounts)
-        return Record(
+        record = Record(
             id=id,
             name=name,
             created=clock.now(),
@@ -169,7 +176,8 @@ class Containers:
             image_id=str(image.id),
             config=config,
             host=host,
-            endpoints=request.endpoints,
+            networks=networks,
+            links=self._engine.links.resolve(host.links or []) if attachments.on_default(host) else {},
             lowerdir=self._engine.lowerdir(image),
             chain=str(image.chain_ids[-1]) if image.chain_ids else "",
             path=path,
@@ -177,16 +185,33 @@ class Containers:
             mounts=points,
             state=State(),
         )
+        return record, warnings + self._warnings(record)
 
-    @staticmethod
-    def _check_endpoints(endpoints: dict[str, EndpointRequest], mode: str) -> None:
-        for endpoint in endpoints.values():
-            if endpoint.ipam_config is not None and endpoint.ipam_config.ipv4_address:
-                raise InvalidArgument("user specified IP address is supported on user defined networks only")
-            if endpoint.aliases:
-                raise InvalidArgument("network-scoped alias is supported only for containers in user defined networks")
-            if endpoint.mac_address and mode not in ("default", "bridge"):
-                raise InvalidArgument("conflicting options: mac-address and the network mode")
+    def _networks(self, request: CreateRequest, host: HostConfig) -> dict[str, EndpointRequest]:
+        """What it is to be connected to, by network name: that of the mode first, unless others are named instead.
+
+        A network that is not there is seen at start, as Docker does.
+        """
+        first = attachments.first_network(host, disabled=request.config.network_disabled)
+        if not first:
+            return {}
+        found: dict[str, EndpointRequest] = {}
+        for text, endpoint in request.endpoints.items():
+            found[self._network_name(text)] = endpoint
+        first = self._network_name(first)
+        if not found or (first not in found and host.network_mode not in ("default", "bridge", "")):
+            found = {first: EndpointRequest(), **found}
+        for name, endpoint in found.items():
+            with contextlib.suppress(NotFound):
+                attachments.check_request(self._engine.networks.get(name), endpoint)
+        return found
+
+    def _network_name(self, text: str) -> str:
+        name = attachments.MODE_NAMES.get(text, text)
+        try:
+            return self._engine.networks.get(name).name
+        except NotFound:
+            return name
 
     def _hostname(self, host: HostConfig, id: str) -> str:
         """The joined container's name, the host's, or the short ID. A joined one that is missing is seen at start."""
@@ -200,7 +225,7 @@ class Containers:
 
     def _make(self, container: Container) -> list[str]:
         """In a thread: directories, volumes, record. On failure nothing stays."""
-        directory = container.directory
+        directory, store = container.directory, self._engine.volume_store
         made: list[str] = []
         try:
             directory.mkdir(mode=0o710)
@@ -209,13 +234,19 @@ class Containers:
                 (directory / name).chmod(0o755)
             if mounts.name_anonymous(container.record.mounts):
                 (directory / INTENT_NAME).write_bytes(codec.encode(container.record))
-            made = mounts.materialise(container.record.mounts, self._engine.volumes)
+            made = mounts.materialise(container.record.mounts, store, mounts.volume_labels(container.record.host))
+            for point in container.record.mounts:
+                if point.type == "volume" and point.copy_up:
+                    self._engine.starter.copy_up(container.record, point)
+                    point.copy_up = False
             records.write(directory / RECORD_NAME, container.record)  # from here on the container exists
             (directory / INTENT_NAME).unlink(missing_ok=True)
-        except BaseException:
+        except BaseException as error:
             for volume in made:
-                self._engine.volumes.remove(volume)
+                store.remove(volume)
             shutil.rmtree(directory, ignore_errors=True)
+            if isinstance(error, OSError) and not isinstance(error, MinidockerError):
+                raise KernelError("create container", directory, error.errno or 0) from error
             raise
         return made
 
@@ -229,7 +260,11 @@ class Containers:
     # -- list --
 
     def select(self, query: listing.ListQuery) -> list[Container]:
-        """See `listing.select`."""
+        """See `listing.select`. Networks may be named by their IDs."""
+        filters = dict(query.filters or {})
+        if "network" in filters:
+            filters["network"] = [self._network_name(text) for text in filters["network"]]
+        query = dataclasses.replace(query, filters=filters)
         return listing.select(self._by_id.values(), query, self.get, self._engine.descendants)
 
     async def sizes(self, container: Container) -> tuple[int, int]:
@@ -243,14 +278,17 @@ class Containers:
             container,
             version=version,
             layers_directory=str(self._engine.layers_directory),
-            network_id=self._engine.network_id(views.network_name(container.record)),
+            network_id=self._engine.networks.id_of,
+            links=self._engine.links.shown(container.record),
         )
 
     def summary(self, container: Container, version: views.Version) -> dict[str, Any]:
         """One entry of the list."""
         record = container.record
-        network_id = self._engine.network_id(views.network_name(record))
-        return views.summary(record, image=self._shown_image(record), network_id=network_id, version=version)
+        network_id = self._engine.networks.id_of
+        health = container.health.words if container.health is not None else ""
+        image = self._shown_image(record)
+        return views.summary(record, image=image, network_id=network_id, version=version, health=health)
 
     def _shown_image(self, record: Record) -> str:
         """The image's name as it was given; its ID once the name means another image or none."""

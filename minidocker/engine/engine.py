@@ -18,16 +18,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from minidocker.engine import starting
+from minidocker.engine.abilities import Abilities
+from minidocker.engine.attachments import Attachments
+from minidocker.engine.commit import Committing
+from minidocker.engine.connecting import Connecting
 from minidocker.engine.container import MountPoint, Record
 from minidocker.engine.containers import Containers
+from minidocker.engine.copying import Copying
 from minidocker.engine.events import Events
 from minidocker.engine.execs import Execs
+from minidocker.engine.health import HealthChecks
 from minidocker.engine.images import Images
+from minidocker.engine.links import Links
 from minidocker.engine.networks import Networks
 from minidocker.engine.removal import Removal
+from minidocker.engine.resolving import Resolving
 from minidocker.engine.running import Running
 from minidocker.engine.starting import Starter
+from minidocker.engine.statistics import Sampler
 from minidocker.engine.supervision import Supervision
+from minidocker.engine.updating import Updating
+from minidocker.engine.volumes import Volumes
 from minidocker.errors import Conflict, MinidockerError
 from minidocker.linux.cgroups import Cgroup
 from minidocker.linux.forkserver import ForkedProcess, ForkServer, ForkServerDied
@@ -120,33 +131,47 @@ class Engine:
         self._locks = [lock_root(settings.data_root, "data-root"), lock_root(settings.exec_root, "exec-root")]
         self.settings = settings
         self.network = network
+        self.abilities = Abilities.detect()
         self.events = Events()
         self.worker = Worker(settings.exec_root, settings.python_path)
         self.blobs = BlobStore(settings.data_root)
         self.layers = LayerStore(settings.data_root, self.worker)
         self.image_store = ImageStore(settings.data_root, self.blobs)
-        self.volumes = VolumeStore(settings.data_root)
+        self.volume_store = VolumeStore(settings.data_root)
         self.launcher = Launcher(settings)
         self.runtime = Runtime(settings.exec_root, self.launcher)
+        self.networks = Networks(self, settings.data_root / "networks")
+        self.attachments = Attachments(self.networks)
+        self.links = Links(lambda text: self.containers.get(text), lambda: self.containers.all())
         self.starter = self._starter()
         self.containers = Containers(self, settings.data_root / "containers")
         self.removal = Removal(self)
         self.execs = Execs(self)
         self.running = Running(self)
         self.supervision = Supervision(self)
-        self.networks = Networks(self)
+        self.resolving = Resolving(self)
+        self.connecting = Connecting(self)
+        self.volumes = Volumes(self)
+        self.health = HealthChecks(self)
+        self.sampler = Sampler(self)
+        self.updating = Updating(self)
         self.images = Images(self)
+        self.copying = Copying(self)
+        self.committing = Committing(self)
 
     def _starter(self) -> Starter:
         return Starter(
             runtime=self.runtime,
-            network=self.network,
+            attachments=self.attachments,
+            links=self.links,
+            host_gateway=lambda: str(self.network.gateway) if self.network is not None else None,
             layers_directory=self.layers_directory,
             cgroup_parent=self.settings.cgroup_parent,
             init_path=self.settings.init_path,
             available=starting.engine_capabilities(),
-            joined=lambda name: starting.running_pid(self.containers.get(name)),
+            joined=lambda name: self.containers.get(name),
             copy_up=self._copy_up,
+            swap_limit=self.abilities.swap,
         )
 
     @property
@@ -158,14 +183,15 @@ class Engine:
         """Repair, load, find living containers again. Then requests may be served."""
         await asyncio.to_thread(self._repair)
         self.containers.load()
+        await asyncio.to_thread(self.removal.repair, self.containers.directory)
         await self.supervision.adopt()
         await self.images.open()
 
     def _repair(self) -> None:
         self.blobs.repair()
         self.layers.repair()
-        self.volumes.repair()
-        self.removal.repair(self.containers.directory)
+        self.image_store.leave_out_without(lambda chain: self.layers.get(chain) is not None)
+        self.volume_store.repair()
 
     async def close(self, *, stop: bool | None = None) -> None:
         """Let go of everything. `stop`: end the containers first; None: unless live-restore is on."""
@@ -176,8 +202,7 @@ class Engine:
 
     def _close(self, containers_live: bool) -> None:
         if not containers_live:
-            if self.network is not None:
-                self.network.remove()
+            self.networks.close()
             Cgroup.open(self.settings.cgroup_parent).prune()
         self.launcher.close()
         self.worker.close()
@@ -213,10 +238,6 @@ class Engine:
             str(image.id) for image in self.image_store.list()
             if image.id == ancestor.id or (count and image.chain_ids[:count] == ancestor.chain_ids)
         ]  # fmt: skip
-
-    def network_id(self, name: str) -> str:
-        """The ID of a network by name; "" without one."""
-        return self.networks.id_of(name) if name else ""
 
     def _copy_up(self, record: Record, point: MountPoint) -> None:
         """Fill an empty volume from the image's directory, in a worker."""

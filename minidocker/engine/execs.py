@@ -190,7 +190,7 @@ class Execs:
         process = oci.Process(
             cwd=config.working_dir or record.config.working_dir or "/",
             args=config.cmd or [],
-            env=exec_environment(spec.environment(record), config),
+            env=exec_environment(spec.environment(record, self._engine.links.environment(record)), config),
             terminal=config.tty,
             capabilities=None if caps is None else oci.Capabilities(bounding=caps, effective=caps, permitted=caps),
             no_new_privileges=spec.no_new_privileges(record),

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from minidocker.engine import clock
 from minidocker.engine.container import Container
-from minidocker.engine.views import network_name
 from minidocker.errors import InvalidArgument, NotFound
 
 FILTERS = {
     "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network",
     "publish", "since", "status", "volume",
 }  # fmt: skip
+HEALTHS = {"starting", "healthy", "unhealthy", "none"}
 STATUSES = {"created", "running", "paused", "restarting", "removing", "exited", "dead"}
 
 
@@ -46,6 +46,9 @@ def select(
     for name in filters:
         if name not in FILTERS:
             raise InvalidArgument(f"invalid filter '{name}'")
+    for health in filters.get("health", []):
+        if health not in HEALTHS:
+            raise InvalidArgument(f"invalid filter 'health={health}'")
     for status in filters.get("status", []):
         if status not in STATUSES:
             raise InvalidArgument(f"invalid filter 'status={status}'")
@@ -54,6 +57,8 @@ def select(
         ordered = [c for c in ordered if c.state.running or c.state.status == "restarting"]
     ordered = _between(ordered, filters, find)
     images = {image for name in filters.get("ancestor", []) for image in _images(ancestors, name)}
+    for value in filters.get("exited", []):
+        _code(value)
     chosen = [c for c in ordered if all(_fits(c, name, values, images) for name, values in filters.items() if values)]
     return chosen[: query.limit] if query.limit > 0 else chosen
 
@@ -89,10 +94,10 @@ def _fits(container: Container, name: str, values: list[str], images: set[str]) 
         "exited": lambda v: state.status in ("exited", "dead") and _code(v) == state.exit_code,
         "ancestor": lambda v: record.image_id in images,
         "volume": lambda v: any(v in (p.name, p.destination, p.source) for p in record.mounts),
-        "network": lambda v: v in (network_name(record), record.host.network_mode),
+        "network": lambda v: v in record.networks or v == record.host.network_mode,
         "publish": lambda v: any(_in_range(v, p.container_port, p.protocol) for p in record.ports),
         "expose": lambda v: any(_exposes(v, port) for port in record.config.exposed_ports or {}),
-        "health": lambda v: v == "none",
+        "health": lambda v: v == (container.health.status if container.health is not None else "none"),
         "is-task": lambda v: v in ("false", "0"),
         "isolation": lambda v: v in ("", "default"),
         "before": lambda v: True,

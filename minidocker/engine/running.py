@@ -72,6 +72,7 @@ class Running:
             await self._start_failed(container, error)
             raise AssertionError("not reached") from error
         self._engine.supervision.began(container, launched)
+        self._engine.networks.tell("connect", container, record.networks)
         self.join(container)
         self._engine.containers.tell_volumes(container, "mount")
         self._engine.events.emit("container", "start", record.id, container.attributes())
@@ -85,7 +86,7 @@ class Running:
         if state.status != CREATED or isinstance(error, StartError):
             state.finished_at = clock.now() if state.status == RESTARTING else state.finished_at
         state.status = CREATED if state.started_at == clock.NEVER else EXITED
-        await container.save()
+        await container.note()
         if container.record.host.auto_remove:
             self._engine.supervision.spawn(self._engine.removal.discard(container, volumes=True))
         if isinstance(error, StartError):
@@ -149,7 +150,7 @@ class Running:
         if self._engine.supervision.cancel_restart(container):
             container.stopping = container.record.stopped_by_user = True
             container.tell_exit()
-            await container.save()
+            await container.note()
             return
         if not container.state.running:
             raise NotModified("the container is stopped already")
@@ -206,7 +207,8 @@ class Running:
                 raise Conflict(f"Container {container.id} is not running")
             await asyncio.to_thread(self._engine.runtime.pause, container.id)
             state.status = PAUSED
-            await container.save()
+            self._engine.health.suspend(container)
+            await container.note()
         self._engine.events.emit("container", "pause", container.id, container.attributes())
 
     async def unpause(self, container: Container) -> None:
@@ -216,7 +218,8 @@ class Running:
                 raise MinidockerError(f"Container {container.id} is not paused")
             await asyncio.to_thread(self._engine.runtime.resume, container.id)
             container.state.status = RUNNING
-            await container.save()
+            self._engine.health.resume(container)
+            await container.note()
         self._engine.events.emit("container", "unpause", container.id, container.attributes())
 
     # -- attach and wait --

@@ -34,6 +34,9 @@ class Facts:
     devices       what HostConfig.Devices resolved to: node and access
     numbers       device path -> (major, minor), for disk limits
     capabilities  what the engine itself has: the most that ALL and privileged can mean
+    etc           where hosts, hostname and resolv.conf are; None: in `directory`
+    environment   what legacy links tell; the container's own entries win
+    swap_limit    whether this kernel can limit swap; if not, a memory limit is all there is
     """
 
     directory: Path
@@ -45,6 +48,9 @@ class Facts:
     devices: tuple[tuple[oci.Device, str], ...] = ()
     numbers: dict[str, tuple[int, int]] = field(default_factory=dict)
     capabilities: tuple[str, ...] = capabilities.NAMES
+    swap_limit: bool = True
+    etc: Path | None = None
+    environment: tuple[str, ...] = ()
 
 
 def effective_capabilities(record: Record, available: tuple[str, ...]) -> list[str]:
@@ -55,11 +61,11 @@ def effective_capabilities(record: Record, available: tuple[str, ...]) -> list[s
     return list(capabilities.resolve(capabilities.DEFAULT, host.cap_add or [], host.cap_drop or [], known=available))
 
 
-def environment(record: Record) -> list[str]:
+def environment(record: Record, links: tuple[str, ...] = ()) -> list[str]:
     """Docker's defaults, then the container's own; the later of two wins."""
     config = record.config
     defaults = [DEFAULT_PATH, f"HOSTNAME={config.hostname}"] + (["TERM=xterm"] if config.tty else [])
-    merged = {entry.partition("=")[0]: entry for entry in defaults}
+    merged = {entry.partition("=")[0]: entry for entry in [*defaults, *links]}
     for entry in config.env or []:
         key, equals, _ = entry.partition("=")
         if equals:
@@ -77,7 +83,7 @@ def process(record: Record, facts: Facts) -> oci.Process:
     return oci.Process(
         cwd=config.working_dir or "/",
         args=[record.path, *record.args],
-        env=environment(record),
+        env=environment(record, facts.environment),
         terminal=config.tty,
         console_size=oci.ConsoleSize(rows, columns) if config.tty and rows and columns else None,
         capabilities=oci.Capabilities(bounding=caps, effective=caps, permitted=caps),
@@ -159,7 +165,7 @@ def mounts(record: Record, facts: Facts) -> list[oci.Mount]:
     """All mounts, in order; a user's mount replaces a default one of the same destination."""
     taken = {point.destination for point in record.mounts}
     etc = [
-        oci.Mount(f"/etc/{name}", "bind", str(facts.directory / name), ["rbind", "rw", "rprivate"])
+        oci.Mount(f"/etc/{name}", "bind", str((facts.etc or facts.directory) / name), ["rbind", "rw", "rprivate"])
         for name in ("resolv.conf", "hostname", "hosts")
         if f"/etc/{name}" not in taken
     ]
@@ -181,7 +187,7 @@ def resources(record: Record, facts: Facts) -> oci.Resources:
     memory = oci.Memory(
         limit=host.memory or None,
         reservation=host.memory_reservation or None,
-        swap=host.memory_swap or None,
+        swap=host.memory_swap or None if facts.swap_limit else None,
         swappiness=host.memory_swappiness,
         disable_oom_killer=host.oom_kill_disable or None,
     )

@@ -10,6 +10,7 @@ import errno
 import functools
 import os
 import re
+import socket
 import stat
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,51 +19,56 @@ from pathlib import Path
 
 import msgspec
 
-from minidocker.engine import attaching, clock, etc_files, mounts, spec, validate
+from minidocker.engine import attaching, attachments, clock, etc_files, mounts, spec, validate
+from minidocker.engine.attachments import RESOLVER_ADDRESS, Attached, Attachments
 from minidocker.engine.config import ThrottleDevice, WeightDevice
 from minidocker.engine.container import VOLATILE_NAME, Container, MountPoint, Record, Volatile
+from minidocker.engine.links import Links
 from minidocker.errors import Conflict, InvalidArgument, KernelError, NotFound
 from minidocker.linux import capabilities, seccomp_profile
-from minidocker.network.bridge import BridgeNetwork
-from minidocker.network.endpoint import Endpoint
-from minidocker.network.ports import PortBinding, parse_binding
-from minidocker.network.rules import Published
 from minidocker.oci import codec
 from minidocker.oci import runtime_spec as oci
 from minidocker.runtime.jsonlog import LogTarget
 from minidocker.runtime.lifecycle import Created, Runtime, StartError
 
 _DEFAULT_MAX_FILES = 1
-NETWORKS = ("default", "bridge", "host", "none")
 Limited = ThrottleDevice | WeightDevice
 
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """A process that runs: pid 1's pid, the monitor's pidfd (the caller's now), and what else is known of it."""
+    """A process that runs: pid 1's pid, the monitor's pidfd (the caller's now), and what else is known of it.
+
+    resolver  DNS sockets in its network, the caller's to serve and to close when pid 1 ends; []: none
+    """
 
     pid: int
     monitor_fd: int
     volatile: Volatile
+    resolver: list[socket.socket]
 
 
 @dataclass(frozen=True, slots=True)
 class Starter:
     """What starting needs of the machine.
 
-    joined     pid of another running container, by name or ID (for container:ID modes)
+    host_gateway  the address of the host on the default network, if there is one
+    joined     another running container, by name or ID (for container:ID modes)
     copy_up    fills an empty volume from the image's directory
     available  the capabilities that the engine has itself
     """
 
     runtime: Runtime
-    network: BridgeNetwork | None
+    attachments: Attachments
+    links: Links
+    host_gateway: Callable[[], str | None]
     layers_directory: Path
     cgroup_parent: str
     init_path: str
     available: tuple[str, ...]
-    joined: Callable[[str], int]
+    joined: Callable[[str], Container]
     copy_up: Callable[[Record, MountPoint], None]
+    swap_limit: bool = True
 
     def launch(self, container: Container) -> Launched:
         """Start the container's command.
@@ -71,19 +77,11 @@ class Starter:
                 container it joins. PortUnavailable, KernelError: the network.
         """
         record, directory = container.record, container.directory
-        check_network(record)
+        self.attachments.check(record)
         mounts.prepare_sources(record.mounts)
-        for point in record.mounts:
-            if point.type == "volume" and point.copy_up:
-                self.copy_up(record, point)
         with ExitStack() as undo:
-            endpoint = self._allocate(record)
-            if endpoint is not None and self.network is not None:
-                undo.callback(self.network.release, endpoint)
-            gateway = str(self.network.gateway) if self.network is not None else None
-            etc_files.write(record, directory, endpoint.address if endpoint else None, gateway)
-            document = spec.build(record, self.facts(record, directory))
-            (directory / "config.json").write_bytes(codec.encode(document))
+            attached = self.attachments.allocate_all(record, undo.callback)
+            self._write_files(record, directory, attached)
             created = self.runtime.create(
                 record.id,
                 directory,
@@ -94,28 +92,36 @@ class Starter:
                 stdin_once=record.config.stdin_once,
             )
             # From here on start() or abandon() releases what the runtime holds.
-            ports: list[Published] = []
+            sockets: list[socket.socket] = []
             try:
-                if endpoint is not None and self.network is not None:
-                    self.network.attach(endpoint, created.pid)
-                    ports = self.network.publish(endpoint, bindings(record), name=record.name)
-                volatile = Volatile(clock.now(), endpoint, ports)
+                self.attachments.attach_all(record, attached, created.pid)
+                if self.attachments.needs_resolver(attached.endpoints):
+                    sockets = self.runtime.change_network(record.id, resolver=RESOLVER_ADDRESS)
+                    undo.callback(close_all, sockets)
+                volatile = Volatile(
+                    clock.now(), attached.endpoints, attached.ports, attached.published_on, bool(sockets)
+                )
                 (created.directory / VOLATILE_NAME).write_bytes(codec.encode(volatile))
                 attaching.connect_waiters(lambda: self.runtime.open_attach(record.id), container.attach_waiters)
             except BaseException as error:
                 told = told_by_pid_1(created, error)
                 self.runtime.abandon(created)
                 raise told from None
-            self.runtime.start(created, network_plan(record, endpoint))
+            self.runtime.start(created, attachments.plan(record, attached.endpoints))
             undo.pop_all()
-        return Launched(created.pid, created.monitor_pidfd, volatile)
+        return Launched(created.pid, created.monitor_pidfd, volatile, sockets)
 
-    def _allocate(self, record: Record) -> Endpoint | None:
-        if self.network is None or not has_bridge_network(record):
-            return None
-        request = next(iter(record.endpoints.values()), None)
-        mac = (request.mac_address if request else "") or record.config.mac_address
-        return self.network.allocate(record.id, None, mac or None)
+    def _write_files(self, record: Record, directory: Path, attached: Attached) -> None:
+        """The bundle's config.json and the files that are mounted from its directory. Raises KernelError: ENOSPC."""
+        document = spec.build(record, self.facts(record, directory))
+        addresses = [endpoint.address for endpoint in attached.endpoints.values()]
+        embedded = self.attachments.needs_resolver(attached.endpoints)
+        links = [link.hosts_line for link in self.links.of(record)]
+        try:
+            etc_files.write(record, directory, addresses, self.host_gateway(), links=links, embedded=embedded)
+            (directory / "config.json").write_bytes(codec.encode(document))
+        except OSError as error:
+            raise KernelError("write files of container", directory, error.errno or 0) from error
 
     def facts(self, record: Record, directory: Path) -> spec.Facts:
         """What `spec.build` needs to know of this machine. Raises NotFound: a device is not there."""
@@ -127,10 +133,13 @@ class Starter:
             cgroup=cgroup_path(record, self.cgroup_parent),
             seccomp=seccomp_of(record, self.available),
             joined=self._joined(record),
+            etc=self._etc(record, directory),
+            environment=tuple(word for link in self.links.of(record) for word in link.environment),
             init=self.init_path if host.init else "",
             devices=tuple(_devices(record)),
             numbers=numbers,
             capabilities=self.available,
+            swap_limit=self.swap_limit,
         )
 
     def _joined(self, record: Record) -> dict[str, str]:
@@ -142,8 +151,14 @@ class Starter:
             ("pid", host.pid_mode, "pid"),
         ):
             if mode.startswith("container:"):
-                found[kind] = f"/proc/{self.joined(mode.removeprefix('container:'))}/ns/{file}"
+                other = self.joined(mode.removeprefix("container:"))
+                found[kind] = f"/proc/{running_pid(other)}/ns/{file}"
         return found
+
+    def _etc(self, record: Record, directory: Path) -> Path:
+        """Where hosts, hostname and resolv.conf are: who shares a network shares what says how to use it."""
+        mode = record.host.network_mode
+        return self.joined(mode.removeprefix("container:")).directory if mode.startswith("container:") else directory
 
 
 def told_by_pid_1(created: Created, error: BaseException) -> BaseException:
@@ -156,24 +171,10 @@ def told_by_pid_1(created: Created, error: BaseException) -> BaseException:
     return StartError(message) if message is not None and message.kind == "error" else error
 
 
-def check_network(record: Record) -> None:
-    """Raises NotFound: the container wants a network that is not there."""
-    for name in {record.host.network_mode, *record.endpoints}:
-        if name not in NETWORKS and not name.startswith("container:"):
-            raise NotFound(f"network {name} not found")
-
-
-def has_bridge_network(record: Record) -> bool:
-    """Whether the container gets an interface on the daemon's bridge."""
-    return record.host.network_mode in ("default", "bridge") and not record.config.network_disabled
-
-
-def network_plan(record: Record, endpoint: Endpoint | None) -> dict[str, object] | None:
-    """What pid 1 configures: its interfaces; only loopback without an endpoint; None: the namespace is not its own."""
-    if endpoint is not None:
-        return dict(endpoint.plan())
-    mode = record.host.network_mode
-    return None if mode == "host" or mode.startswith("container:") else {"interfaces": []}
+def close_all(sockets: list[socket.socket]) -> None:
+    """Close DNS sockets that nobody came to serve."""
+    for one in sockets:
+        one.close()
 
 
 def cgroup_path(record: Record, default_parent: str) -> str:
@@ -194,21 +195,6 @@ def log_target(container: Container) -> LogTarget | None:
         max_bytes=None if size == "-1" else validate.size_bytes(size),
         max_files=int(options.get("max-file", _DEFAULT_MAX_FILES)),
     )
-
-
-def bindings(record: Record) -> list[PortBinding]:
-    """The published ports as the network wants them; -P publishes every exposed port that is not bound."""
-    found: list[PortBinding] = []
-    wanted = record.host.port_bindings or {}
-    for port, places in wanted.items():
-        for place in places or [None]:  # type: ignore[list-item]
-            found.append(parse_binding(port, place.host_ip if place else "", place.host_port if place else ""))
-    if record.host.publish_all_ports:
-        bound = {(b.container_port, b.protocol) for b in found}
-        for exposed in record.config.exposed_ports or {}:
-            low, high, protocol = validate.parse_port(exposed)
-            found += [PortBinding(n, protocol) for n in range(low, high + 1) if (n, protocol) not in bound]
-    return found
 
 
 def seccomp_of(record: Record, available: tuple[str, ...]) -> msgspec.Raw:

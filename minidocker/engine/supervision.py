@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING
 
 from minidocker.engine import clock
+from minidocker.engine.attachments import RESOLVER_ADDRESS
 from minidocker.engine.container import CREATED, EXITED, PAUSED, RESTARTING, RUNNING, VOLATILE_NAME, Container, Volatile
 from minidocker.engine.starting import Launched
 from minidocker.errors import MinidockerError
@@ -53,13 +54,19 @@ class Supervision:
         for point in container.record.mounts:
             point.copy_up = False
         self.watch(container, launched.monitor_fd)
+        self._engine.resolving.came(container)
+        self.spawn(self._engine.resolving.serve(container, launched.resolver))
+        self._engine.health.begin(container)
         if not container.record.host.auto_remove:
-            self.spawn(container.save())  # in the background: adopt() knows as much without it
+            self.spawn(container.note())  # in the background: adopt() knows as much without it
 
     @staticmethod
     def _remember(container: Container, volatile: Volatile) -> None:
         container.state.started_at = volatile.started_at
-        container.record.endpoint, container.record.ports = volatile.endpoint, volatile.ports
+        record = container.record
+        record.attached = {name: endpoint for name, endpoint in volatile.attached.items() if name in record.networks}
+        record.ports, record.published_on = volatile.ports, volatile.published_on
+        record.resolver = volatile.resolver
 
     def watch(self, container: Container, monitor_fd: int) -> None:
         """Take over a container's monitor's pidfd and act when the monitor ends."""
@@ -103,7 +110,7 @@ class Supervision:
             restart = not self.closing and not container.stopping and self._wants_restart(container)
             if restart:
                 container.state.status = RESTARTING
-                self.spawn(container.save())
+                self.spawn(container.note())
             container.tell_exit()
             remove = record.host.auto_remove and not restart
             # exit.json goes only now: a crash before this line must find the exit code again.
@@ -116,33 +123,35 @@ class Supervision:
 
     async def _record_exit(self, container: Container) -> None:
         record, state = container.record, container.state
+        self._engine.health.suspend(container)
+        self._engine.resolving.left_all(container)
         found = await asyncio.to_thread(self._release, container)
         state.status, state.pid = EXITED, 0
         state.exit_code = KILLED if found is None else found.code
         state.oom_killed = found is not None and found.oom_killed
         state.error = (found.error or "") if found is not None else "the container's monitor died"
         state.finished_at = found.finished_at if found is not None else clock.now()
-        record.endpoint, record.ports = None, []
+        left, record.attached, record.ports, record.published_on = list(record.networks), {}, [], ""
+        record.resolver = False
         for execution in container.execs.values():
             execution.container_ended()
         if not record.host.auto_remove:
-            await container.save()
+            await container.note()
         events = self._engine.events
         if state.oom_killed:
             events.emit("container", "oom", record.id, container.attributes())
         events.emit("container", "die", record.id, container.attributes(exitCode=str(state.exit_code)))
+        self._engine.networks.tell("disconnect", container, left)
         self._engine.containers.tell_volumes(container, "unmount")
         log.info("exited", extra={"container": record.id, "code": state.exit_code})
 
     def _release(self, container: Container) -> Exit | None:
-        """In a thread: read the exit and give the network back."""
-        network = self._engine.network
+        """In a thread: read the exit and give the networks back."""
         found = self._exit_of(container)
-        if container.record.endpoint is not None and network is not None:
-            try:
-                network.release(container.record.endpoint)
-            except MinidockerError as error:
-                log.warning("network not released", extra={"container": container.id, "reason": str(error)})
+        try:
+            self._engine.attachments.release_all(container.record.attached)
+        except MinidockerError as error:
+            log.warning("network not released", extra={"container": container.id, "reason": str(error)})
         return found
 
     def _exit_of(self, container: Container) -> Exit | None:
@@ -215,12 +224,15 @@ class Supervision:
             one = found.pop(container.id, None)
             if one is not None and one.exit is None and one.monitor_pidfd is not None:
                 self._resume(container, one)
-                if container.record.endpoint is not None:
-                    live.append(LiveEndpoint(container.record.endpoint, tuple(container.record.ports)))
+                live += _live(container)
             elif one is not None:
                 dead[container.id] = one
-        if self._engine.network is not None:
-            await asyncio.to_thread(self._engine.network.restore, live)
+        await asyncio.to_thread(self._engine.networks.restore, live)
+        for container in list(self._engine.containers.all()):
+            if container.state.running and container.watched:
+                self._engine.resolving.came(container)
+                if container.record.resolver:
+                    self.spawn(self._serve_again(container))
         for one in found.values():
             await asyncio.to_thread(self._sweep, one)
         for one in everything:
@@ -236,6 +248,14 @@ class Supervision:
         state.status, state.pid = PAUSED if frozen else RUNNING, one.pid
         assert one.monitor_pidfd is not None
         self.watch(container, one.monitor_pidfd)
+        if not frozen:
+            self._engine.health.resume(container)
+
+    async def _serve_again(self, container: Container) -> None:
+        """New DNS sockets: the old ones ended with the daemon that held them."""
+        change = self._engine.runtime.change_network
+        sockets = await asyncio.to_thread(change, container.id, resolver=RESOLVER_ADDRESS)
+        await self._engine.resolving.serve(container, sockets)
 
     def _recall(self, container: Container) -> None:
         """What the daemon that started it wrote in the exec-root."""
@@ -266,14 +286,14 @@ class Supervision:
             await self._engine.removal.discard(container, volumes=record.host.auto_remove)
             return
         if container.watched:
-            await container.save()
+            await container.note()
             return
         was_running = state.status in (RUNNING, PAUSED, RESTARTING)
         if left is not None and not was_running and _never_ran(left):
             await asyncio.to_thread(self._engine.runtime.forget, container.id)
         elif was_running or left is not None:
             self._recall(container)
-            record.endpoint, record.ports = None, []
+            record.attached, record.ports, record.published_on = {}, [], ""
             async with container.lock:
                 await self._record_exit(container)
                 await asyncio.to_thread(self._engine.runtime.forget, container.id)
@@ -292,6 +312,7 @@ class Supervision:
     async def close(self, *, stop: bool, timeout_seconds: float) -> None:
         """End watching. `stop`: containers are stopped first (SIGTERM of a daemon without live-restore)."""
         self.closing = True
+        self._engine.health.close()
         for container in self._engine.containers.all():
             if container.restart_task is not None:
                 container.restart_task.cancel()
@@ -310,6 +331,15 @@ class Supervision:
             loop.remove_reader(fd)
             os.close(fd)
         self._watched.clear()
+
+
+def _live(container: Container) -> list[LiveEndpoint]:
+    """The endpoints of a container that lives on; its ports are on one of them."""
+    record = container.record
+    return [
+        LiveEndpoint(endpoint, tuple(record.ports) if name == record.published_on else ())
+        for name, endpoint in record.attached.items()
+    ]
 
 
 def _never_ran(left: Adopted) -> bool:

@@ -13,6 +13,7 @@ import msgspec
 
 from minidocker.engine import clock
 from minidocker.engine.container import EXITED, PAUSED, RESTARTING, RUNNING, Container, MountPoint, Record, State
+from minidocker.engine.endpoint_views import NetworkIds, network_documents, network_settings
 from minidocker.network.rules import Published
 
 Document = dict[str, Any]
@@ -21,7 +22,6 @@ Version = tuple[int, int]
 # What inspect shows of HostConfig beside the supported fields: always Docker's zero values.
 _HOST_CONSTANTS: Document = {
     "Cgroup": "",
-    "Links": None,
     "CpuRealtimePeriod": 0,
     "CpuRealtimeRuntime": 0,
     "DeviceRequests": None,
@@ -32,7 +32,6 @@ _HOST_CONSTANTS: Document = {
 }
 _NEVER_NULL = ("PortBindings", "Dns", "DnsOptions", "DnsSearch", "BlkioWeightDevice", "Devices", "Ulimits")
 _BLKIO = ("BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteIOps")
-_NETWORK_NAMES = {"default": "bridge", "bridge": "bridge", "none": "none", "host": "host"}
 
 
 def state_document(state: State) -> Document:
@@ -68,83 +67,9 @@ def mount_documents(record: Record) -> list[Document]:
     return [mount_document(p) for p in record.mounts if p.destination not in (record.host.tmpfs or {})]
 
 
-def ports_document(record: Record) -> Document:
-    """NetworkSettings.Ports: exposed ports, with where they are published."""
-    ports: Document = {}
-    if record.state.running:
-        for exposed in record.config.exposed_ports or {}:
-            ports[exposed if "/" in exposed else f"{exposed}/tcp"] = None
-    for bound in record.ports:
-        key = f"{bound.container_port}/{bound.protocol}"
-        ports[key] = [*(ports.get(key) or []), {"HostIp": bound.host_address, "HostPort": str(bound.host_port)}]
-    return ports
-
-
-def network_name(record: Record) -> str:
-    """The network that a container is in, as NetworkSettings.Networks calls it; "" where it has another's."""
-    mode = "none" if record.config.network_disabled else record.host.network_mode
-    if mode.startswith("container:"):
-        return ""
-    return _NETWORK_NAMES.get(mode, mode)
-
-
-def endpoint_document(record: Record, network_id: str, version: Version) -> Document:
-    """One entry of NetworkSettings.Networks."""
-    endpoint = record.endpoint
-    request = next(iter(record.endpoints.values()), None)
-    document: Document = {
-        "IPAMConfig": None,
-        "Links": None,
-        "Aliases": request.aliases if request else None,
-        "NetworkID": network_id if record.state.running else "",
-        "EndpointID": endpoint.id if endpoint else "",
-        "Gateway": endpoint.gateway if endpoint else "",
-        "IPAddress": endpoint.address if endpoint else "",
-        "IPPrefixLen": endpoint.prefix if endpoint else 0,
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "MacAddress": endpoint.mac if endpoint else "",
-        "DriverOpts": None,
-    }
-    if version >= (1, 44):
-        document["DNSNames"] = None
-    return document
-
-
-def network_settings(record: Record, network_id: str, sandbox_key: str, version: Version) -> Document:
-    """`NetworkSettings` of an inspect."""
-    name = network_name(record)
-    endpoint = endpoint_document(record, network_id, version) if name else {}
-    flat = (
-        "EndpointID",
-        "Gateway",
-        "GlobalIPv6Address",
-        "GlobalIPv6PrefixLen",
-        "IPAddress",
-        "IPPrefixLen",
-        "IPv6Gateway",
-        "MacAddress",
-    )
-    zero = {"GlobalIPv6PrefixLen": 0, "IPPrefixLen": 0}
-    return {
-        "Bridge": "",
-        "SandboxID": record.id if record.state.running else "",
-        "HairpinMode": False,
-        "LinkLocalIPv6Address": "",
-        "LinkLocalIPv6PrefixLen": 0,
-        "Ports": ports_document(record),
-        "SandboxKey": sandbox_key,
-        "SecondaryIPAddresses": None,
-        "SecondaryIPv6Addresses": None,
-        **{key: endpoint.get(key, zero.get(key, "")) for key in flat},
-        "Networks": {name: endpoint} if name else {},
-    }
-
-
-def host_document(record: Record, version: Version) -> Document:
-    """`HostConfig` of an inspect."""
-    document: Document = {**msgspec.to_builtins(record.host), **_HOST_CONSTANTS}
+def host_document(record: Record, version: Version, links: list[str]) -> Document:
+    """`HostConfig` of an inspect. links: the legacy ones, as they are shown."""
+    document: Document = {**msgspec.to_builtins(record.host), **_HOST_CONSTANTS, "Links": links or None}
     for key in _NEVER_NULL:
         document[key] = document[key] if document[key] is not None else ({} if key == "PortBindings" else [])
     for key in _BLKIO:
@@ -176,8 +101,15 @@ def config_document(record: Record) -> Document:
     return document
 
 
-def inspect(container: Container, *, version: Version, layers_directory: str, network_id: str) -> Document:
-    """The whole inspect document, without sizes."""
+def inspect(
+    container: Container,
+    *,
+    version: Version,
+    layers_directory: str,
+    network_id: NetworkIds,
+    links: list[str],
+) -> Document:
+    """The whole inspect document, without sizes. links: legacy links, as they are shown."""
     record, directory = container.record, container.directory
     sandbox = f"/proc/{record.state.pid}/ns/net" if record.state.running else ""
     graph = {
@@ -191,7 +123,7 @@ def inspect(container: Container, *, version: Version, layers_directory: str, ne
         "Created": record.created,
         "Path": record.path,
         "Args": record.args,
-        "State": state_document(record.state),
+        "State": {**state_document(record.state), **({"Health": health} if (health := container.health) else {})},
         "Image": record.image_id,
         "ResolvConfPath": str(directory / "resolv.conf"),
         "HostnamePath": str(directory / "hostname"),
@@ -205,7 +137,7 @@ def inspect(container: Container, *, version: Version, layers_directory: str, ne
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": [e.id for e in container.execs.values() if e.running] or None,
-        "HostConfig": host_document(record, version),
+        "HostConfig": host_document(record, version, links),
         "GraphDriver": {"Data": graph, "Name": "overlay2"},
         "Mounts": mount_documents(record),
         "Config": config_document(record),
@@ -213,8 +145,8 @@ def inspect(container: Container, *, version: Version, layers_directory: str, ne
     }
 
 
-def status_text(record: Record, now_ns: int | None = None) -> str:
-    """The words of `docker ps`: "Up 5 minutes", "Exited (0) 2 hours ago", "Created"."""
+def status_text(record: Record, now_ns: int | None = None, *, health: str = "") -> str:
+    """The words of `docker ps`: "Up 5 minutes (healthy)", "Exited (0) 2 hours ago", "Created"."""
     state = record.state
     moment = time.time_ns() if now_ns is None else now_ns
 
@@ -222,7 +154,7 @@ def status_text(record: Record, now_ns: int | None = None) -> str:
         return clock.age(max(0, moment - clock.nanoseconds_of(text)) / 1e9)
 
     if state.status == RUNNING:
-        return f"Up {since(state.started_at)}"
+        return f"Up {since(state.started_at)}" + (f" ({health})" if health else "")
     if state.status == PAUSED:
         return f"Up {since(state.started_at)} (Paused)"
     if state.status == RESTARTING:
@@ -252,10 +184,13 @@ def _summary_ports(record: Record) -> list[Document]:
     return ports
 
 
-def summary(record: Record, *, image: str, network_id: str, version: Version) -> Document:
-    """One entry of the list. `image` is what to show: the name, or the ID once the name means another image."""
-    name = network_name(record)
-    networks = {name: endpoint_document(record, network_id, version)} if name else {}
+def summary(record: Record, *, image: str, network_id: NetworkIds, version: Version, health: str = "") -> Document:
+    """One entry of the list.
+
+    image   what to show: the name, or the ID once the name means another image.
+    health  "healthy", "unhealthy", "health: starting"; "" without a check.
+    """
+    networks = network_documents(record, network_id, version)
     command = " ".join([record.path, *(shlex.quote(arg) if " " in arg else arg for arg in record.args)])
     return {
         "Id": record.id,
@@ -267,7 +202,7 @@ def summary(record: Record, *, image: str, network_id: str, version: Version) ->
         "Ports": _summary_ports(record),
         "Labels": record.config.labels or {},
         "State": record.state.status,
-        "Status": status_text(record),
+        "Status": status_text(record, health=health),
         "HostConfig": {"NetworkMode": record.host.network_mode},
         "NetworkSettings": {"Networks": networks},
         "Mounts": mount_documents(record),

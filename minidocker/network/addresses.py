@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 
-from minidocker.errors import Conflict, InvalidArgument, Unavailable
+from minidocker.errors import Forbidden, InvalidArgument, Unavailable
 
 # (pool, prefix length of a network cut from it), Docker's, in the order of use.
 DEFAULT_POOLS = (
@@ -67,7 +67,7 @@ class AddressPool:
     def take(self, requested: IPv4Address | None = None) -> IPv4Address:
         """The lowest free address, or the requested one.
 
-        Raises  InvalidArgument: not of this subnet. Conflict: in use. Unavailable: the subnet is full.
+        Raises  InvalidArgument: not of this subnet. Forbidden: in use. Unavailable: the subnet is full.
         """
         with self._lock:
             chosen = self._lowest() if requested is None else self._check(requested)
@@ -96,7 +96,7 @@ class AddressPool:
                 f"invalid address {requested}: it does not belong to any of this network's subnets ({self.subnet})"
             )
         if int(requested) in self._reserved:
-            raise Conflict(f"address {requested} is reserved (network, broadcast or gateway of {self.subnet})")
+            raise Forbidden(f"Address already in use: {requested} is reserved (network, broadcast, gateway, auxiliary)")
         if int(requested) in self._used:
-            raise Conflict(f"address {requested} is already in use")
+            raise Forbidden(f"Address already in use: {requested}")
         return int(requested)

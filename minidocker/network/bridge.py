@@ -189,17 +189,21 @@ class BridgeNetwork:
         netlink.set_hairpin(endpoint.host_interface)
         return bound
 
+    def unpublish(self, endpoint: Endpoint) -> None:
+        """Give back the ports of an endpoint that stays."""
+        bound = self._published.pop(endpoint.id, [])
+        if bound:
+            self.firewall.unpublish(bound)
+            self.ports.release(endpoint.id)
+            self._forget_flows(bound, endpoint.address)
+
     def published(self, endpoint: Endpoint) -> list[Published]:
         """The endpoint's published ports, as bound."""
         return list(self._published.get(endpoint.id, ()))
 
     def release(self, endpoint: Endpoint) -> None:
         """Take ports, interface and address back. Idempotent; the container's namespace need not be gone yet."""
-        bound = self._published.pop(endpoint.id, [])
-        if bound:
-            self.firewall.unpublish(bound)
-            self.ports.release(endpoint.id)
-            self._forget_flows(bound, endpoint.address)
+        self.unpublish(endpoint)
         with self._lock:
             if endpoint.id in self._owned:
                 self._owned.discard(endpoint.id)

@@ -34,15 +34,19 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     def plan(self) -> dict[str, list[dict[str, object]]]:
         """What pid 1 configures in its network namespace (`linux.netlink.configure_interfaces`), as data."""
+        return {"interfaces": [self.interface_plan()]}
+
+    def interface_plan(self, *, leads: bool = True) -> dict[str, object]:
+        """This endpoint's part of the plan. leads: the default route goes over it."""
         interface: dict[str, object] = {
             "name": self.interface,
             "mac": self.mac,
             "mtu": self.mtu,
             "addresses": [f"{self.address}/{self.prefix}"],
         }
-        if self.gateway:
+        if self.gateway and leads:
             interface["gateway"] = self.gateway
-        return {"interfaces": [interface]}
+        return interface
 
 
 class LiveEndpoint(msgspec.Struct, frozen=True):

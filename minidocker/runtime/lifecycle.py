@@ -10,12 +10,13 @@ Rules   - synchronous; an engine calls it in threads, a notebook directly. Nothi
     runtime.start(created)
 """
 
+import errno
 import os
 import select
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -211,6 +212,29 @@ class Runtime:
             reason = message.text if message is not None else "the launcher's child has ended without a word"
             raise MinidockerError(f"network of container {id[:12]} could not be changed: {reason}")
         return sockets
+
+    def open_pidfd(self, id: str) -> int | None:
+        """A pidfd of its first process, the caller's to close; None: it has ended."""
+        state = self.state(id)
+        return records.open_process(state.pid, state.start_time)
+
+    def while_alive(self, id: str, work: Callable[[int], object]) -> None:
+        """Call `work` with the pid of its first process, which nobody else can have meanwhile.
+
+        Raises  Conflict: it ended before or during that; the work may then have met another process of that pid.
+        """
+        pidfd = self.open_pidfd(id)
+        if pidfd is None:
+            raise Conflict(f"container {id} is not running")
+        try:
+            work(self.state(id).pid)
+            process.pidfd_send(pidfd, 0)
+        except KernelError as error:
+            if error.errno == errno.ESRCH:
+                raise Conflict(f"container {id} is not running") from error
+            raise
+        finally:
+            os.close(pidfd)
 
     def state(self, id: str) -> State:
         """The record of a container or an exec. Raises NotFound."""

@@ -4,7 +4,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from minidocker.errors import Conflict, InvalidArgument, Unavailable
+from minidocker.errors import Forbidden, InvalidArgument, Unavailable
 from minidocker.network.addresses import AddressPool, choose_subnet, mac_of
 
 
@@ -30,7 +30,7 @@ def test_the_lowest_free_address_comes_first_as_in_docker() -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "error"),
-    [("10.6.0.2", InvalidArgument), ("10.5.0.1", Conflict), ("10.5.0.0", Conflict), ("10.5.0.7", Conflict)],
+    [("10.6.0.2", InvalidArgument), ("10.5.0.1", Forbidden), ("10.5.0.0", Forbidden), ("10.5.0.7", Forbidden)],
 )
 def test_a_requested_address_must_be_free_and_of_the_subnet(wanted: str, error: type[Exception]) -> None:
     with pytest.raises(error):
@@ -41,7 +41,7 @@ def test_a_requested_address_is_not_chosen_again() -> None:
     addresses = pool()
     assert str(addresses.take(IPv4Address("10.5.0.2"))) == "10.5.0.2"
     assert str(addresses.take()) == "10.5.0.3"
-    with pytest.raises(Conflict, match="already in use"):
+    with pytest.raises(Forbidden, match="Address already in use"):
         addresses.take(IPv4Address("10.5.0.2"))
 
 

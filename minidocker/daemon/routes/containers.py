@@ -16,6 +16,7 @@ from minidocker.engine.config import read_create
 from minidocker.engine.container import Container
 from minidocker.engine.listing import ListQuery
 from minidocker.engine.logs import LogQuery
+from minidocker.engine.updating import read_update
 from minidocker.errors import Conflict, InvalidArgument
 
 NO_CONTENT = 204
@@ -30,6 +31,8 @@ async def create(request: web.Request) -> web.Response:
     """POST /containers/create."""
     body = await http.read_json(request, dict[str, Any])
     wanted = read_create(body)
+    if len(wanted.endpoints) > 1 and http.api_version(request) < (1, 44):
+        raise InvalidArgument(f"Container cannot be connected to network endpoints: {', '.join(wanted.endpoints)}")
     name, platform = request.query.get("name", ""), request.query.get("platform", "")
     created = await request.app[http.ENGINE].containers.create(wanted, name, platform)
     return http.json_response({"Id": created.id, "Warnings": created.warnings}, 201)
@@ -109,6 +112,13 @@ async def unpause(request: web.Request) -> web.Response:
 async def rename(request: web.Request) -> web.Response:
     await request.app[http.ENGINE].containers.rename(container_of(request), request.query.get("name", ""))
     return web.Response(status=NO_CONTENT)
+
+
+async def update(request: web.Request) -> web.Response:
+    """POST /containers/{name}/update."""
+    wish = read_update(await http.read_json(request, dict[str, Any]))
+    warnings = await request.app[http.ENGINE].updating.update(container_of(request), wish)
+    return http.json_response({"Warnings": warnings or None})
 
 
 async def remove(request: web.Request) -> web.Response:
@@ -234,6 +244,7 @@ def add_routes(app: web.Application) -> None:
         ("pause", pause),
         ("unpause", unpause),
         ("rename", rename),
+        ("update", update),
         ("wait", wait),
         ("resize", resize),
     ):

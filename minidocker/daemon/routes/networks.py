@@ -1,68 +1,92 @@
-"""Networks: list, inspect, and what is refused about them.
+"""Networks: list, inspect, create, remove, prune; connect and disconnect of containers.
 
-Source  Docker Engine API 1.44: NetworkList, NetworkInspect, NetworkCreate, NetworkDelete, NetworkConnect, NetworkPrune.
+Source  Docker Engine API 1.44: NetworkList, NetworkInspect, NetworkCreate, NetworkDelete, NetworkConnect,
+        NetworkDisconnect, NetworkPrune.
 """
+
+import asyncio
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from minidocker.daemon import app as http
-from minidocker.engine.networks import Networks
+from minidocker.engine import network_views
+from minidocker.engine.config import read_endpoint
+from minidocker.engine.network import Network
+from minidocker.engine.network_request import CreateBody
 from minidocker.errors import InvalidArgument, NotFound
 
 
-class CreateBody(msgspec.Struct, rename="pascal"):
-    name: str = ""
-
-
 class ConnectBody(msgspec.Struct, rename="pascal"):
+    """Which container, and how; Force: also one that is gone."""
+
     container: str = ""
+    endpoint_config: dict[str, Any] | None = None
+    force: bool = False
 
 
-def _networks(request: web.Request) -> Networks:
-    return request.app[http.ENGINE].networks
+def _document(request: web.Request, network: Network, *, members: bool) -> dict[str, Any]:
+    engine = request.app[http.ENGINE]
+    bridge = engine.networks.bridge(network.name) if network.builtin and network.driver == "bridge" else None
+    return network_views.document(network, bridge, engine.networks.members(network) if members else ())
 
 
 async def list_networks(request: web.Request) -> web.Response:
     """GET /networks: all, without who is attached."""
-    networks = _networks(request)
-    chosen = networks.select(http.filters_of(request))
-    return http.json_response([networks.document(network, containers=False) for network in chosen])
+    chosen = request.app[http.ENGINE].networks.select(http.filters_of(request))
+    return http.json_response([_document(request, network, members=False) for network in chosen])
 
 
 async def inspect(request: web.Request) -> web.Response:
     """GET /networks/{name}: one, with who is attached."""
-    networks, name = _networks(request), http.path_name(request)
+    name = http.path_name(request)
     if request.query.get("scope", "local") not in ("", "local"):
         raise NotFound(f"network {name} not found")
-    return http.json_response(networks.document(networks.get(name), containers=True))
+    network = request.app[http.ENGINE].networks.get(name)
+    return http.json_response(_document(request, network, members=True))
 
 
 async def create(request: web.Request) -> web.Response:
     """POST /networks/create."""
     body = await http.read_json(request, CreateBody)
-    if not body.name:
-        raise InvalidArgument("network name cannot be empty")
-    network = _networks(request).create(body.name)
+    network = await asyncio.shield(request.app[http.ENGINE].networks.create(body))
     return http.json_response({"Id": network.id, "Warning": ""}, 201)
 
 
 async def remove(request: web.Request) -> web.Response:
     """DELETE /networks/{name}."""
-    _networks(request).remove(http.path_name(request))
+    await asyncio.shield(request.app[http.ENGINE].networks.remove(http.path_name(request)))
     return web.Response(status=204)
 
 
-async def connect(request: web.Request) -> web.Response:
-    """POST /networks/{name}/connect and disconnect."""
+async def _body(request: web.Request) -> ConnectBody:
     body = await http.read_json(request, ConnectBody)
-    _networks(request).connect(http.path_name(request), body.container)
+    if not body.container:
+        raise InvalidArgument("no container was named")
+    return body
+
+
+async def connect(request: web.Request) -> web.Response:
+    """POST /networks/{name}/connect."""
+    body, name = await _body(request), http.path_name(request)
+    wanted = None if body.endpoint_config is None else read_endpoint(body.endpoint_config, name)
+    await asyncio.shield(request.app[http.ENGINE].connecting.connect(name, body.container, wanted))
+    return web.Response()
+
+
+async def disconnect(request: web.Request) -> web.Response:
+    """POST /networks/{name}/disconnect."""
+    body, name = await _body(request), http.path_name(request)
+    work = request.app[http.ENGINE].connecting.disconnect(name, body.container, force=body.force)
+    await asyncio.shield(work)
     return web.Response()
 
 
 async def prune(request: web.Request) -> web.Response:
-    """POST /networks/prune: built-in networks are never unused."""
-    return http.json_response({"NetworksDeleted": None})
+    """POST /networks/prune: those that nobody is in."""
+    removed = await asyncio.shield(request.app[http.ENGINE].networks.prune(http.filters_of(request)))
+    return http.json_response({"NetworksDeleted": removed or None})
 
 
 def add_routes(app: web.Application) -> None:
@@ -72,4 +96,4 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/networks/{name}", inspect)
     app.router.add_delete("/networks/{name}", remove)
     app.router.add_post("/networks/{name}/connect", connect)
-    app.router.add_post("/networks/{name}/disconnect", connect)
+    app.router.add_post("/networks/{name}/disconnect", disconnect)

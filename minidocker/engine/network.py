@@ -1,0 +1,100 @@
+"""One network: its record on disk, and what it means for the bridge.
+
+Source  Docker Engine API 1.44, NetworkInspect; dockerd's bridge driver options (com.docker.network.*).
+Rules   - `networks/<id>.json` is the record, complete once the network exists: the next daemon needs nothing else.
+        - `pools` is what was asked for and what inspect shows; `address` is what the bridge has.
+"""
+
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+import msgspec
+
+from minidocker.network.bridge import BridgeConfig
+
+BRIDGE_OPTION = "com.docker.network.bridge."
+NAME, ICC, MASQUERADE, HOST_ADDRESS = (
+    BRIDGE_OPTION + word for word in ("name", "enable_icc", "enable_ip_masquerade", "host_binding_ipv4")
+)
+MTU = "com.docker.network.driver.mtu"
+INTERFACE_PREFIX = "com.docker.network.container_iface_prefix"
+DEFAULT_MTU = 1500
+
+
+class Pool(msgspec.Struct, rename={"subnet": "Subnet", "ip_range": "IPRange", "gateway": "Gateway",
+                                   "auxiliary": "AuxiliaryAddresses"}, omit_defaults=True):  # fmt: skip
+    """A subnet in CIDR form, and how it is used."""
+
+    subnet: str = ""
+    ip_range: str = ""
+    gateway: str = ""
+    auxiliary: dict[str, str] = {}
+
+
+class Network(msgspec.Struct):
+    """One network.
+
+    driver   "bridge", "host" or "null"
+    pools    as asked for; [] until the daemon has chosen a subnet
+    static   the user named the subnet, so containers may ask for addresses in it
+    address  of the bridge: the gateway with the subnet's prefix; "" without a bridge of its own
+    builtin  one of the three that every daemon has: not on disk, never removed
+    """
+
+    name: str
+    id: str
+    driver: str
+    created: str
+    internal: bool = False
+    attachable: bool = False
+    labels: dict[str, str] = {}
+    options: dict[str, str] = {}
+    ipam_options: dict[str, str] | None = None
+    pools: list[Pool] = []
+    static: bool = False
+    address: str = ""
+    builtin: bool = False
+
+    @property
+    def user_defined(self) -> bool:
+        """A bridge network with names and, if its subnet was named, addresses on request."""
+        return not self.builtin
+
+    @property
+    def bridge(self) -> str:
+        """The device on the host."""
+        return self.options.get(NAME) or f"br-{self.id[:12]}"
+
+    @property
+    def interface_prefix(self) -> str:
+        """How the interfaces inside are called, before their number."""
+        return self.options.get(INTERFACE_PREFIX) or "eth"
+
+    @property
+    def subnet(self) -> IPv4Network | None:
+        """The subnet, once it is known."""
+        return IPv4Interface(self.address).network if self.address else None
+
+    def config(self, avoid: tuple[IPv4Network, ...] = ()) -> BridgeConfig:
+        """What the bridge shall be. avoid: subnets that are not chosen for it."""
+        pool = self.pools[0] if self.pools else Pool()
+        return BridgeConfig(
+            name=self.name,
+            bridge=self.bridge,
+            address=IPv4Interface(self.address) if self.address else None,
+            ip_range=IPv4Network(pool.ip_range) if pool.ip_range else None,
+            reserved=tuple(IPv4Address(address) for address in pool.auxiliary.values()),
+            avoid=avoid,
+            mtu=int(self.options.get(MTU) or 0) or DEFAULT_MTU,
+            internal=self.internal,
+            icc=truth(self.options.get(ICC), default=True),
+            masquerade=truth(self.options.get(MASQUERADE), default=True),
+            host_address=self.options.get(HOST_ADDRESS) or "0.0.0.0",
+        )
+
+
+_WORDS = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
+
+
+def truth(text: str | None, *, default: bool) -> bool:
+    """An option's boolean as Go reads it. Raises KeyError: no boolean."""
+    return default if text is None else _WORDS[text.lower()]

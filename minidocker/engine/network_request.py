@@ -1,0 +1,195 @@
+"""The body of `POST /networks/create`, read strictly, and the network that it asks for.
+
+Source  Docker Engine API 1.44, NetworkCreate; texts recorded from dockerd.
+Rules   - pure: what the request alone can tell is checked here, what depends on other networks in networks.py.
+        - what this daemon cannot do is refused with the reason, never accepted and ignored. Options with names that the
+          bridge driver does not have are kept and shown, as Docker does.
+"""
+
+import re
+import secrets
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network, ip_network
+
+import msgspec
+
+from minidocker.engine import clock
+from minidocker.engine import network as options
+from minidocker.engine.network import Network, Pool
+from minidocker.errors import Forbidden, InvalidArgument, NotFound, Unavailable, Unsupported
+
+PREDEFINED = ("bridge", "host", "none", "default")
+_IPV6 = "networks of this daemon are IPv4 only; create it without IPv6"
+_KERNEL_DRIVERS = ("macvlan", "ipvlan")
+
+
+class IPAM(msgspec.Struct, rename="pascal"):
+    """Who gives addresses, and from where."""
+
+    driver: str = ""
+    options: dict[str, str] | None = None
+    config: list[Pool] | None = None
+
+
+class ConfigFrom(msgspec.Struct, rename="pascal"):
+    """The network whose configuration is copied (swarm's)."""
+
+    network: str = ""
+
+
+class CreateBody(msgspec.Struct, rename={"enable_ipv6": "EnableIPv6", "enable_ipv4": "EnableIPv4", "ipam": "IPAM",
+    "name": "Name", "driver": "Driver", "scope": "Scope", "internal": "Internal", "attachable": "Attachable",
+    "ingress": "Ingress", "config_only": "ConfigOnly", "config_from": "ConfigFrom", "options": "Options",
+    "labels": "Labels"}):  # fmt: skip
+    """What a client asks for."""
+
+    name: str = ""
+    driver: str = ""
+    scope: str = ""
+    internal: bool = False
+    attachable: bool = False
+    ingress: bool = False
+    config_only: bool = False
+    config_from: ConfigFrom | None = None
+    enable_ipv4: bool | None = None
+    enable_ipv6: bool | None = None
+    ipam: IPAM | None = None
+    options: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
+
+
+def read(body: CreateBody) -> Network:
+    """The network that is asked for; its address is known if the subnet was named.
+
+    Raises  InvalidArgument, Forbidden (a predefined name), NotFound (no such driver), Unsupported.
+    """
+    _check_name(body.name)
+    _check_kind(body)
+    ipam = body.ipam or IPAM()
+    if ipam.driver not in ("", "default", "null"):
+        raise NotFound(f'plugin "{ipam.driver}" not found')
+    pools = ipam.config or []
+    if len(pools) > 1:
+        raise Unsupported("a bridge network has one IPv4 subnet; create a network for each")
+    wanted = dict(body.options or {})
+    _check_options(wanted)
+    return Network(
+        name=body.name,
+        id=secrets.token_hex(32),
+        driver="bridge",
+        created=clock.now(),
+        internal=body.internal,
+        attachable=body.attachable,
+        labels=dict(body.labels or {}),
+        options=wanted,
+        ipam_options=ipam.options,
+        pools=pools,
+        static=bool(pools),
+        address=str(_address(pools[0])) if pools else "",
+    )
+
+
+def _check_name(name: str) -> None:
+    if not name.strip() or "/" in name or any(ord(character) < 32 for character in name):
+        raise InvalidArgument(f"invalid name: {name}")
+    if name in PREDEFINED:
+        raise Forbidden(f"operation is not permitted on predefined {name} network")
+    if name.startswith("container:"):
+        raise InvalidArgument(f"invalid name: {name}: it means another container's network")
+
+
+def _check_kind(body: CreateBody) -> None:
+    driver = body.driver or "bridge"
+    if driver in ("host", "null"):
+        raise Forbidden(f'only one instance of "{driver}" network is allowed')
+    if driver == "overlay" or body.ingress or body.scope not in ("", "local"):
+        raise Unavailable("This node is not a swarm manager; minidocker has no swarm: create a bridge network")
+    if driver in _KERNEL_DRIVERS:
+        raise Unsupported(f"{driver} networks are not supported by minidocker; create a bridge network")
+    if driver != "bridge":
+        raise NotFound(f'plugin "{driver}" not found')
+    if body.config_only or (body.config_from is not None and body.config_from.network):
+        raise Unsupported("configurations of networks (config-only, config-from) are not supported by minidocker")
+    if body.enable_ipv6:
+        raise Unsupported(_IPV6)
+    if body.enable_ipv4 is False:
+        raise Unsupported(f"a network without IPv4 is not possible: {_IPV6}")
+
+
+def _check_options(wanted: dict[str, str]) -> None:
+    for key in (options.ICC, options.MASQUERADE):
+        try:
+            options.truth(wanted.get(key), default=True)
+        except KeyError:
+            raise InvalidArgument(f"invalid value of option {key}: {wanted[key]!r} is neither true nor false") from None
+    mtu = wanted.get(options.MTU, "0") or "0"
+    if not (mtu.isascii() and mtu.isdecimal() and (int(mtu) == 0 or 68 <= int(mtu) <= 65535)):
+        raise InvalidArgument(f"invalid value of option {options.MTU}: {mtu!r}; an MTU is a number from 68 to 65535")
+    for key in (options.NAME, options.INTERFACE_PREFIX):
+        name = wanted.get(key, "")
+        if name and not re.fullmatch(r"[^\s/:%]{1,15}", name):
+            raise InvalidArgument(f"invalid value of option {key}: {name!r} is no name of an interface")
+    try:
+        IPv4Address(wanted.get(options.HOST_ADDRESS) or "0.0.0.0")
+    except ValueError:
+        raise InvalidArgument(
+            f"invalid value of option {options.HOST_ADDRESS}: {wanted[options.HOST_ADDRESS]!r} is no IPv4 address"
+        ) from None
+    if wanted.get(f"{options.BRIDGE_OPTION}gateway_mode_ipv4", "nat") not in ("", "nat"):
+        raise Unsupported("gateway_mode_ipv4: only nat is supported by minidocker")
+    if wanted.get(f"{options.BRIDGE_OPTION}inhibit_ipv4", "false").lower() not in ("", "0", "f", "false"):
+        raise Unsupported("inhibit_ipv4: the bridge's address is what minidocker's networks stand on")
+
+
+def _address(pool: Pool) -> IPv4Interface:
+    """The bridge's address: the gateway asked for, else the first of the range."""
+    subnet = _subnet(pool.subnet)
+    pool.ip_range = str(_range(pool, subnet)) if pool.ip_range else ""
+    auxiliary = {_inside(text, subnet, f"auxiliary address {name}") for name, text in pool.auxiliary.items()}
+    if pool.gateway:
+        pool.gateway = pool.gateway.partition("/")[0]
+        gateway = _inside(pool.gateway, subnet, "gateway")
+        if gateway in auxiliary:
+            raise InvalidArgument(f"gateway {gateway} is an auxiliary address too")
+        return IPv4Interface(f"{gateway}/{subnet.prefixlen}")
+    ends = {subnet.network_address, subnet.broadcast_address} if subnet.prefixlen < 31 else set()
+    for candidate in IPv4Network(pool.ip_range) if pool.ip_range else subnet:
+        if candidate not in ends and candidate not in auxiliary and subnet.prefixlen < 32:
+            return IPv4Interface(f"{candidate}/{subnet.prefixlen}")
+    raise InvalidArgument("failed to allocate gateway (): No available addresses on this pool")
+
+
+def _subnet(text: str) -> IPv4Network:
+    try:
+        if "/" not in text:
+            raise ValueError(text)
+        loose = ip_network(text, strict=False)
+    except ValueError:
+        raise InvalidArgument(f"Invalid subnet {text} : invalid CIDR address: {text}") from None
+    if isinstance(loose, IPv6Network):
+        raise Unsupported(f"subnet {text}: {_IPV6}")
+    if str(loose.network_address) != text.partition("/")[0]:
+        raise InvalidArgument(f"invalid network config:\ninvalid subnet {text}: it should be {loose}")
+    return loose
+
+
+def _range(pool: Pool, subnet: IPv4Network) -> IPv4Network:
+    try:
+        found = IPv4Network(pool.ip_range, strict=False)
+    except ValueError:
+        raise InvalidArgument(f"invalid ip-range {pool.ip_range}: no subnet in CIDR form") from None
+    if not found.subnet_of(subnet):
+        raise InvalidArgument(f"invalid ip-range {pool.ip_range}: it does not lie within subnet {subnet}")
+    return found
+
+
+def _inside(text: str, subnet: IPv4Network, what: str) -> IPv4Address:
+    try:
+        address = IPv4Address(text)
+    except ValueError:
+        raise InvalidArgument(f"invalid {what}: {text!r} is no IPv4 address") from None
+    if address not in subnet:
+        raise InvalidArgument(f"invalid {what} {address}: it does not lie within subnet {subnet}")
+    ends = (subnet.network_address, subnet.broadcast_address)
+    if subnet.prefixlen < 31 and address in ends and what == "gateway":
+        raise InvalidArgument(f"invalid gateway {address}: it is the first or last address of subnet {subnet}")
+    return address
