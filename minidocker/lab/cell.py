@@ -25,7 +25,7 @@ from typing import Any, TextIO
 from minidocker.errors import MinidockerError
 from minidocker.linux import mounts, namespaces, process
 from minidocker.linux.cgroups import Cgroup, Limits
-from minidocker.linux.forkserver import serve
+from minidocker.linux.forkserver_loop import serve
 from minidocker.linux.mounts import MountFlag
 from minidocker.linux.namespaces import CloneFlag
 

@@ -13,7 +13,6 @@ Rules   - every argument is one machine word: a number, or the address of a buff
 
 import ctypes
 import os
-import platform
 from collections.abc import Callable, Mapping
 from functools import cache
 from types import MappingProxyType
@@ -48,7 +47,7 @@ _BY_MACHINE = {
     "x86_64": {"capget": 125, "capset": 126, "pivot_root": 155, "keyctl": 250, "seccomp": 317, "bpf": 321},
     "aarch64": {"capget": 90, "capset": 91, "pivot_root": 41, "keyctl": 219, "seccomp": 277, "bpf": 280},
 }
-NUMBERS: Mapping[str, int] = MappingProxyType(_EVERYWHERE | _BY_MACHINE.get(platform.machine(), {}))
+NUMBERS: Mapping[str, int] = MappingProxyType(_EVERYWHERE | _BY_MACHINE.get(os.uname().machine, {}))
 
 
 def c_string(text: str | bytes | os.PathLike[str]) -> bytes:
@@ -71,6 +70,23 @@ def _function(name: str, argument_count: int) -> Callable[..., int]:
         return ctypes.CFUNCTYPE(ctypes.c_int, *words, use_errno=True)((name, libc))
     raw = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, *words, use_errno=True)(("syscall", libc))
     return lambda *arguments: raw(number, *arguments)
+
+
+def prepare(calls: Mapping[str, int]) -> None:
+    """Look calls up beforehand: what ctypes makes for each takes 0.1 ms, and a fork inherits it.
+
+    calls  name and number of arguments.
+    """
+    for name, argument_count in calls.items():
+        _function(name, argument_count)
+
+
+@cache
+def _clone3() -> Callable[[int, bytes, int], int]:
+    # PyDLL keeps the interpreter lock: the child must come back holding it.
+    clone3 = ctypes.PyDLL(None, use_errno=True).syscall
+    clone3.restype, clone3.argtypes = ctypes.c_long, [ctypes.c_long, ctypes.c_char_p, ctypes.c_size_t]
+    return clone3
 
 
 def syscall(name: str, *args: Word, path: object = None, hint: str | Mapping[int, str] = "") -> int:
@@ -96,9 +112,7 @@ def clone_process(arguments: bytes) -> int:
     arguments  struct clone_args, without memory sharing (no CLONE_VM). The caller must have one thread.
     Raises     KernelError: ENOSYS before Linux 5.3; EINVAL, E2BIG, EBUSY, EAGAIN as clone3's page says.
     """
-    # PyDLL keeps the interpreter lock: the child must come back holding it.
-    clone3 = ctypes.PyDLL(None, use_errno=True).syscall
-    clone3.restype, clone3.argtypes = ctypes.c_long, [ctypes.c_long, ctypes.c_char_p, ctypes.c_size_t]
+    clone3 = _clone3()
     ctypes.pythonapi.PyOS_BeforeFork()
     pid = clone3(NUMBERS["clone3"], arguments, len(arguments))
     if pid == 0:

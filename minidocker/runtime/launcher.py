@@ -1,6 +1,6 @@
 """The launcher: the fork server whose children are monitors (and helpers of a moment that enter a network namespace).
 
-Source  DESIGN: "Processes"; linux/forkserver.py.
+Source  DESIGN: "Processes"; linux/forkserver_loop.py.
 Rules   - everything that a monitor, a pid 1 or an exec needs is imported here, before the first fork.
         - the parent reads config.json and compiles its filter, and keeps the last few compiled ones by the bytes of the
           config's seccomp section: a hot path only loads bytes.
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from minidocker.linux import forkserver, process, seccomp
+from minidocker.linux import forkserver_loop, process, seccomp
 from minidocker.oci import runtime_spec
 from minidocker.runtime import plan
 from minidocker.runtime.bundle import read_spec
@@ -20,6 +20,7 @@ from minidocker.runtime.container import ContainerJob, CreateRequest
 from minidocker.runtime.exec import ExecJob, ExecRequest
 from minidocker.runtime.monitor import Monitor
 from minidocker.runtime.network import NetworkJob, NetworkRequest
+from minidocker.runtime.rehearsal import rehearse
 from minidocker.runtime.step import Filter, Host
 from minidocker.runtime.sync import Channel
 
@@ -79,7 +80,8 @@ class Launcher:
         Monitor(self._job, daemon).run()
 
 
-def main(requests: socket.socket, _exec_root: Path) -> None:
+def main(requests: socket.socket, exec_root: Path) -> None:
     """The entry of `ForkServer.spawn`."""
     launcher = Launcher()
-    forkserver.serve(requests, launcher.run, prepare=launcher.prepare)
+    rehearse(exec_root)
+    forkserver_loop.serve(requests, launcher.run, prepare=launcher.prepare)

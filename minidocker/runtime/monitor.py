@@ -143,6 +143,7 @@ class Monitor:
             self._from_process(0)
         _, self._status = os.waitpid(self._pid, 0)
         self._loop.forget(self._pidfd)
+        os.close(self._pidfd)
 
     def _finish(self) -> None:
         assert self._status is not None

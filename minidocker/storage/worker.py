@@ -252,7 +252,7 @@ def _pidfd(place: Place) -> list[int]:
 
 def main(sock: socket.socket, exec_root: Path) -> None:
     """The fork server's entry: everything that a child needs is imported before the first fork."""
-    from minidocker.linux import forkserver
+    from minidocker.linux import forkserver_loop
     from minidocker.storage import worker_tasks
 
-    forkserver.serve(sock, worker_tasks.run)
+    forkserver_loop.serve(sock, worker_tasks.run)
