@@ -1,6 +1,6 @@
 """`./lab bench`: how long things take, here and with the engines that are installed, in one interleaved run.
 
-    python -m benchmarks [--rounds N] [--only start,launcher,exec,twenty,pull,push] [--json]
+    python -m benchmarks [--rounds N] [--only start,launcher,exec,twenty,pull,push] [--load] [--json]
 
 Everything runs in a network and a mount namespace of its own, so no bridge, rule or mount of an engine remains.
 """
@@ -14,8 +14,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import rows, transfers
-from benchmarks.contestants import UNIFIED, Engine, installed, quietly, version
+from benchmarks import load, rows, transfers
+from benchmarks.contestants import UNIFIED, Engine, Minidocker, installed, quietly, version
 from benchmarks.table import Row, as_json, show
 from minidocker.linux import mounts, namespaces
 from minidocker.linux.mounts import MountFlag
@@ -100,6 +100,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks")
     parser.add_argument("--rounds", type=int, default=10, help="how often each contestant runs (default 10)")
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts of the table, of: {','.join(PARTS)}")
+    parser.add_argument("--load", action="store_true", help="instead: ours alone, with many containers, clients, bytes")
     parser.add_argument("--json", action="store_true", help="print all samples as JSON")
     arguments = parser.parse_args()
     parts = set(arguments.only.split(","))
@@ -109,11 +110,15 @@ def main() -> int:
         print("benchmarks: needs root", file=sys.stderr)
         return 1
     own_world()
-    engines = installed()
+    engines: list[Engine] = [Minidocker()] if arguments.load else installed()
     versions = {engine.name: version(engine) for engine in engines}
     root = Path(tempfile.mkdtemp(prefix="minidocker-bench-", dir="/var/tmp"))
     try:
-        table = measure(engines, root, arguments.rounds, parts)
+        if arguments.load:
+            with running(engines, root):
+                table = load.measure(engines[0])
+        else:
+            table = measure(engines, root, arguments.rounds, parts)
     finally:
         shutil.rmtree(root, ignore_errors=True)
     if arguments.json:
