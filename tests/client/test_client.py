@@ -112,11 +112,30 @@ def test_a_containers_life(client: Client) -> None:
         client.containers.get("other")
 
 
-def test_files_go_in_and_out_as_archives(on_docker: Client) -> None:
-    container = on_docker.containers.run("box:1", "sleep 1000", detach=True)
+def test_files_go_in_and_out_as_archives(client: Client) -> None:
+    container = client.containers.run("box:1", "sleep 1000", detach=True)
     container.put_archive("/tmp", b"".join(container.get_archive("/etc/passwd")))
     assert b"root" in container.exec_run("cat /tmp/passwd").output
     assert {"Path": "/tmp/passwd", "Kind": 1} in container.diff()
+
+
+def test_images_are_made_of_containers_and_of_archives(client: Client) -> None:
+    container = client.containers.run("box:1", "sh -c 'echo x > /tmp/x; sleep 1000'", detach=True)
+    wait = container.exec_run("sh -c 'until [ -s /tmp/x ]; do :; done'")
+    assert wait.exit_code == 0
+    image = container.commit("made", "1", message="why", changes=['CMD ["cat", "/tmp/x"]'])
+    assert image.tags == ["made:1"]
+    assert client.containers.run("made:1", network_mode="none") == b"x\n"
+    other = client.images.import_archive(container.export(), "made", "2", changes=['CMD ["cat", "/tmp/x"]'])
+    assert other.tags == ["made:2"]
+    assert client.containers.run("made:2", network_mode="none") == b"x\n"
+    for one in client.containers.list(all=True):
+        one.remove(force=True)
+    for name in ("made:1", "made:2"):
+        client.images.remove(name)
+
+
+def test_disk_use_is_told(on_docker: Client) -> None:
     assert "LayersSize" in on_docker.df()
 
 
