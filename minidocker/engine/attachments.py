@@ -26,8 +26,9 @@ from minidocker.network.rules import Published
 Undo = Callable[[], object]
 _MAC = re.compile(r"(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}")
 RESOLVER_ADDRESS = "127.0.0.11"
+DEFAULT = "bridge"
 WITHOUT_BRIDGE = ("host", "none")
-MODE_NAMES = {"default": "bridge", "": "bridge"}
+MODE_NAMES = {"default": DEFAULT, "": DEFAULT}
 
 
 class Lookup(Protocol):
@@ -57,7 +58,7 @@ def first_network(host: HostConfig, *, disabled: bool = False) -> str:
 
 def on_default(host: HostConfig) -> bool:
     """Whether the mode is the default network's, the only one with legacy links."""
-    return first_network(host) == "bridge"
+    return first_network(host) == DEFAULT
 
 
 def wanted(record: Record) -> list[str]:

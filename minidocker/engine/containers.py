@@ -208,6 +208,8 @@ class Containers:
 
     def _network_name(self, text: str) -> str:
         name = attachments.MODE_NAMES.get(text, text)
+        if name == attachments.DEFAULT and self._engine.network is None:
+            return "none"  # `--bridge none`
         try:
             return self._engine.networks.get(name).name
         except NotFound:
@@ -324,6 +326,7 @@ class Containers:
                 del self._ids[wanted]
                 raise
             self._ids.pop(old, None)
+        self._engine.resolving.came(container)
         self._engine.events.emit("container", "rename", container.id, container.attributes(oldName=f"/{old}"))
 
     def free_name(self, container: Container) -> None:

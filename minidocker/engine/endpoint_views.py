@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from minidocker.engine.attachments import WITHOUT_BRIDGE
+from minidocker.engine.attachments import DEFAULT, WITHOUT_BRIDGE
 from minidocker.engine.config import EndpointRequest
 from minidocker.engine.container import Record
 from minidocker.engine.network_views import endpoint_id
@@ -19,7 +19,6 @@ from minidocker.engine.resolving import names_of
 Document = dict[str, Any]
 Version = tuple[int, int]
 NetworkIds = Callable[[str], str]
-DEFAULT = "bridge"
 _FLAT = {
     "EndpointID": "",
     "Gateway": "",

@@ -197,6 +197,7 @@ class Engine:
         """Let go of everything. `stop`: end the containers first; None: unless live-restore is on."""
         stop = not self.settings.live_restore if stop is None else stop
         await self.supervision.close(stop=stop, timeout_seconds=self.settings.stop_seconds)
+        self.resolving.close()
         await self.images.close()
         await asyncio.to_thread(self._close, any(c.state.running for c in self.containers.all()))
 

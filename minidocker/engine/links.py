@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from minidocker.engine import validate
+from minidocker.engine.attachments import DEFAULT
 from minidocker.engine.container import Container, Record
+from minidocker.engine.etc_files import LiveFiles
 from minidocker.errors import InvalidArgument, MinidockerError, NotFound
-
-DEFAULT = "bridge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +91,14 @@ class Links:
                 continue  # it was removed meanwhile
         return sorted(shown)
 
-    def pointing_to(self, container: Container) -> list[tuple[Container, str]]:
-        """Running containers with a link to this one, and their alias for it."""
-        return [
-            (other, alias)
-            for other in self._everyone()
-            for alias, id in other.record.links.items()
-            if id == container.id and other.state.running
-        ]
+    def came(self, container: Container) -> None:
+        """A container has started, perhaps at another address: running ones with a link to it learn of it."""
+        if DEFAULT not in container.record.attached:
+            return
+        for other in self._everyone():
+            for alias, id in other.record.links.items():
+                if id == container.id and other.state.running:
+                    LiveFiles(other.record, other.directory).replace_link(alias, line_of(container.record, alias))
 
 
 def _environment(name: str, alias: str, other: Record) -> list[str]:

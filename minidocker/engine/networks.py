@@ -22,7 +22,7 @@ from minidocker.engine.container import Container
 from minidocker.engine.listing import has_label
 from minidocker.engine.network import Network, Pool
 from minidocker.engine.network_request import CreateBody
-from minidocker.errors import Conflict, Forbidden, InvalidArgument, MinidockerError, NotFound
+from minidocker.errors import Conflict, Forbidden, InvalidArgument, MinidockerError, NotFound, Unavailable
 from minidocker.network import host
 from minidocker.network.bridge import BridgeNetwork
 from minidocker.network.endpoint import LiveEndpoint
@@ -50,6 +50,7 @@ class Networks:
         self._lock = asyncio.Lock()
         self._networks: dict[str, Network] = {network.name: network for network in self._built_in()}
         self._bridges: dict[str, BridgeNetwork] = {} if engine.network is None else {"bridge": engine.network}
+        self._down: dict[str, str] = {}  # networks that could not be brought up, and why
         self._firewall = engine.network.firewall if engine.network is not None else None
         self._ports = engine.network.ports if engine.network is not None else HostPorts()
 
@@ -82,8 +83,10 @@ class Networks:
         return found[0]
 
     def bridge(self, name: str) -> BridgeNetwork:
-        """The living bridge network of that name. Raises NotFound."""
+        """The living bridge network of that name. Raises NotFound; Unavailable: it could not be brought up."""
         found = self._bridges.get(name)
+        if found is None and name in self._down:
+            raise Unavailable(f"network {name} is not up: {self._down[name]}; the next start of the daemon tries again")
         if found is None:
             raise NotFound(f"network {name} not found")
         return found
@@ -179,7 +182,9 @@ class Networks:
                 raise Forbidden(
                     f"error while removing network: network {network.name} id {network.id} has active endpoints"
                 )
-            self._networks.pop(network.name), self._bridges.pop(network.name, None)
+            del self._networks[network.name]
+            self._bridges.pop(network.name, None)
+            self._down.pop(network.name, None)
             try:
                 await asyncio.to_thread(self._destroy, network, bridge)
             except BaseException:
@@ -254,6 +259,7 @@ class Networks:
             bridge.ensure()
         except MinidockerError as error:
             log.error("network is not up", extra={"network": network.name, "reason": str(error)})
+            self._down[network.name] = str(error)
             return
         self._bridges[network.name] = bridge
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from minidocker.engine import attachments, etc_files, links
 from minidocker.engine.container import Container, Record
-from minidocker.errors import MinidockerError
+from minidocker.errors import MinidockerError, NotFound
 from minidocker.network.names import Names
 from minidocker.network.resolver import Policy, Resolver
 
@@ -106,8 +106,11 @@ class Resolving:
         """Answer on these sockets, which are the resolver's now, until the container's pid 1 ends."""
         if not sockets:
             return
-        pidfd = self._engine.runtime.open_pidfd(container.id)
-        if pidfd is None:
+        try:
+            pidfd = self._engine.runtime.open_pidfd(container.id)
+        except NotFound:
+            pidfd = None
+        if pidfd is None:  # it has ended meanwhile
             for one in sockets:
                 one.close()
             return

@@ -55,7 +55,9 @@ class Supervision:
             point.copy_up = False
         self.watch(container, launched.monitor_fd)
         self._engine.resolving.came(container)
-        self.spawn(self._engine.resolving.serve(container, launched.resolver))
+        self._engine.links.came(container)
+        if launched.resolver:
+            self.spawn(self._engine.resolving.serve(container, launched.resolver))
         self._engine.health.begin(container)
         if not container.record.host.auto_remove:
             self.spawn(container.note())  # in the background: adopt() knows as much without it
@@ -254,7 +256,11 @@ class Supervision:
     async def _serve_again(self, container: Container) -> None:
         """New DNS sockets: the old ones ended with the daemon that held them."""
         change = self._engine.runtime.change_network
-        sockets = await asyncio.to_thread(change, container.id, resolver=RESOLVER_ADDRESS)
+        try:
+            sockets = await asyncio.to_thread(change, container.id, resolver=RESOLVER_ADDRESS)
+        except MinidockerError as error:  # it has ended meanwhile
+            log.warning("names are not resolved", extra={"container": container.id, "reason": str(error)})
+            return
         await self._engine.resolving.serve(container, sockets)
 
     def _recall(self, container: Container) -> None:

@@ -23,7 +23,6 @@ class Names:
 
     def __init__(self) -> None:
         self._networks: dict[str, dict[str, Named]] = {}  # network -> endpoint ID -> what it is called
-        self._turn = 0
 
     def add(self, network: str, endpoint: str, names: Iterable[str], address: str) -> None:
         """An endpoint came, or has other names now."""
@@ -40,15 +39,13 @@ class Names:
     def addresses(self, networks: Sequence[str], name: str) -> list[str] | None:
         """Where `name` is, seen from a container on these networks; None: nobody has the name.
 
-        `name.network` is understood too. Of several addresses another one is the first each time.
+        `name.network` is understood too.
         """
         wanted = name.rstrip(".").lower()
         for label, network in self._readings(networks, wanted):
             found = [named.address for named in self._networks.get(network, {}).values() if label in named.names]
             if found:
-                self._turn += 1
-                start = self._turn % len(found)
-                return found[start:] + found[:start]
+                return found
         return None
 
     @staticmethod

@@ -10,6 +10,7 @@ Rules   - lives in the daemon's event loop; the sockets were made inside, questi
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import secrets
 import socket
@@ -75,6 +76,7 @@ class Resolver:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections = 0
+        self._turn = itertools.count()
 
     async def start(self) -> None:
         """Serve on the sockets, which are this resolver's from here on."""
@@ -175,6 +177,8 @@ class Resolver:
             return None
         answer = _response(query)
         if question.rdtype in (dns.rdatatype.A, dns.rdatatype.ANY):
+            start = next(self._turn) % len(found)  # another one is the first each time: clients take that
+            found = found[start:] + found[:start]
             answer.answer.append(dns.rrset.from_text_list(question.name, TTL_SECONDS, "IN", "A", found))
         return answer
 
