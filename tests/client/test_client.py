@@ -125,10 +125,10 @@ def test_images_are_made_of_containers_and_of_archives(client: Client) -> None:
     assert wait.exit_code == 0
     image = container.commit("made", "1", message="why", changes=['CMD ["cat", "/tmp/x"]'])
     assert image.tags == ["made:1"]
-    assert client.containers.run("made:1", network_mode="none") == b"x\n"
+    assert client.containers.run("made:1", network="none") == b"x\n"
     other = client.images.import_archive(container.export(), "made", "2", changes=['CMD ["cat", "/tmp/x"]'])
     assert other.tags == ["made:2"]
-    assert client.containers.run("made:2", network_mode="none") == b"x\n"
+    assert client.containers.run("made:2", network="none") == b"x\n"
     for one in client.containers.list(all=True):
         one.remove(force=True)
     for name in ("made:1", "made:2"):
