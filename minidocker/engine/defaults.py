@@ -7,10 +7,11 @@ Rules   - filled in here, once: later code reads the result and never asks "is i
 
 import msgspec
 
-from minidocker.engine.config import ContainerConfig, HostConfig, LogConfig
+from minidocker.engine.config import ContainerConfig, Healthcheck, HostConfig, LogConfig
 from minidocker.engine.validate import RUNTIMES
 from minidocker.errors import InvalidArgument
 from minidocker.oci.image_config import ExecutionConfig
+from minidocker.oci.image_config import Healthcheck as ImageHealthcheck
 
 SHM_DEFAULT_BYTES = 64 << 20
 MASKED_PATHS = (
@@ -47,6 +48,7 @@ def merge_image(config: ContainerConfig, image: ExecutionConfig) -> ContainerCon
     merged.stop_timeout = image.stop_timeout if config.stop_timeout is None else config.stop_timeout
     merged.shell = config.shell or image.shell
     merged.on_build = image.on_build
+    merged.healthcheck = _merge_health(config.healthcheck, image.healthcheck)
     if not config.entrypoint:
         merged.cmd = config.cmd or image.cmd
         merged.entrypoint = image.entrypoint if config.entrypoint is None else None
@@ -55,6 +57,22 @@ def merge_image(config: ContainerConfig, image: ExecutionConfig) -> ContainerCon
     if not merged.entrypoint and not merged.cmd:
         raise InvalidArgument("No command specified")
     return merged
+
+
+def _merge_health(wanted: Healthcheck | None, image: ImageHealthcheck | None) -> Healthcheck | None:
+    """The container's check, with the image's where it leaves something open."""
+    if image is None:
+        return wanted
+    if wanted is None:
+        return msgspec.convert(image, Healthcheck, from_attributes=True)
+    return Healthcheck(
+        test=wanted.test or image.test,
+        interval=wanted.interval or image.interval,
+        timeout=wanted.timeout or image.timeout,
+        start_period=wanted.start_period or image.start_period,
+        start_interval=wanted.start_interval or image.start_interval,
+        retries=wanted.retries or image.retries,
+    )
 
 
 def fill_host(host: HostConfig) -> HostConfig:

@@ -55,10 +55,10 @@ def matches(event: Event, filters: dict[str, list[str]]) -> bool:
             found = event["scope"] in values
         elif name == "label":
             found = all(_label(attributes, value) for value in values)
-        elif name in ("container", "image", "network", "volume"):
-            found = any(_names(event, name, value) for value in values)
+        elif name == "image":
+            found = any(value in _image_names(event) for value in values)
         else:
-            found = False
+            found = any(_begins(event, value) for value in values)
         if not found:
             return False
     return True
@@ -69,14 +69,22 @@ def _label(attributes: dict[str, str], wanted: str) -> bool:
     return key in attributes and (not equals or attributes[key] == value)
 
 
-def _names(event: Event, kind: str, wanted: str) -> bool:
+def _begins(event: Event, wanted: str) -> bool:
+    """The actor's ID or name begins like that: how Docker matches container, network, volume and the other kinds."""
     actor = event["Actor"]
-    if event["Type"] != kind:
-        return bool(actor["Attributes"].get(kind) == wanted)
-    name = actor["Attributes"].get("name", "")
-    if kind == "image" and ":" not in wanted and name.split(":")[0] == wanted:
-        return True
-    return wanted in (name, actor["ID"]) or (len(wanted) >= 4 and actor["ID"].startswith(wanted))
+    return bool(actor["ID"].startswith(wanted) or actor["Attributes"].get("name", "").startswith(wanted))
+
+
+def _image_names(event: Event) -> set[str]:
+    """What an image filter may call the image of this event, which may be a container's; with its tag and without."""
+    actor = event["Actor"]
+    name = actor["Attributes"].get("name" if event["Type"] == "image" else "image", "")
+    return {actor["ID"], name, _without_tag(actor["ID"]), _without_tag(name)} - {""}
+
+
+def _without_tag(name: str) -> str:
+    head, separator, tag = name.partition("@")[0].rpartition(":")
+    return head if separator and "/" not in tag else name
 
 
 class Events:
@@ -115,11 +123,11 @@ class Events:
     async def listen(
         self, filters: dict[str, list[str]], since_ns: int | None = None, until_ns: int | None = None
     ) -> AsyncGenerator[Event, None]:
-        """Past events from `since_ns` on (none without it), then new ones until `until_ns` (None: for ever)."""
+        """Past events within the bounds (none without a bound), then new ones until `until_ns` (None: for ever)."""
         queue: asyncio.Queue[Event] = asyncio.Queue(QUEUE_LIMIT)
         self._queues.add(queue)
         try:
-            for event in list(self._past) if since_ns is not None else []:
+            for event in list(self._past) if since_ns is not None or until_ns is not None else []:
                 in_time = event["timeNano"] >= (since_ns or 0) and (until_ns is None or event["timeNano"] <= until_ns)
                 if in_time and matches(event, filters):
                     yield event

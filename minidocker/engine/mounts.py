@@ -237,8 +237,10 @@ def _shared(point: MountPoint, *, read_only: bool) -> MountPoint:
         "ro" if read_only else point.mode,
         point.writable and not read_only,
         point.propagation,
-        point.copy_up,
-        point.create_source,
+        create_source=point.create_source,
+        non_recursive=point.non_recursive,
+        options=point.options,
+        owned=point.owned,  # as Docker: an anonymous volume goes with the last container that has it
     )
 
 
@@ -248,6 +250,12 @@ def name_anonymous(points: list[MountPoint]) -> bool:
     for point in unnamed:
         point.name = secrets.token_hex(32)
     return bool(unnamed)
+
+
+def volume_labels(host: HostConfig) -> dict[str, dict[str, str]]:
+    """The labels that `--mount` asks for on volumes that are not there yet, by destination."""
+    asked = [(mount.target, mount.volume_options) for mount in host.mounts or []]
+    return {posixpath.normpath(target): options.labels for target, options in asked if options and options.labels}
 
 
 def materialise(

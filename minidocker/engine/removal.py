@@ -8,6 +8,7 @@ Rules   - renaming the directory aside is the true point at which a container is
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Iterable
@@ -73,10 +74,11 @@ class Removal:
                 raise Conflict(f"container {container.id} is running; stop it first")
             record = container.record
             record.removing = True
-            owned = [p.name for p in record.mounts if p.owned] if volumes else []
             self._engine.containers.free_name(container)
             try:
-                aside = await asyncio.to_thread(self._delete, container, owned)
+                async with self._engine.volumes.holding(record):
+                    owned = self._engine.volumes.owned_by(record) if volumes else []
+                    aside = await asyncio.to_thread(self._delete, container, owned)
             except BaseException as error:
                 record.removing = False
                 record.state.status = DEAD
@@ -110,7 +112,9 @@ class Removal:
         for aside in list(directory.glob(f".*{REMOVING}")):
             try:
                 if WITH_VOLUMES in aside.name:
-                    self._remove_volumes(p.name for p in records.read(aside / RECORD_NAME, Record).mounts if p.owned)
+                    with contextlib.suppress(NotFound):  # the record goes after the volumes
+                        record = records.read(aside / RECORD_NAME, Record)
+                        self._remove_volumes(self._engine.volumes.owned_by(record))
                 trees.remove(aside)
             except (MinidockerError, OSError) as error:
                 log.warning("leftover of a container not removed", extra={"path": str(aside), "reason": str(error)})
@@ -118,7 +122,7 @@ class Removal:
     def _remove_volumes(self, names: Iterable[str]) -> None:
         for name in names:
             try:
-                self._engine.volumes.remove(name)
+                self._engine.volume_store.remove(name)
             except NotFound:
                 continue
 

@@ -194,7 +194,6 @@ _CONSTANTS: dict[str, Any] = {
     "ContainerdCommit": {"ID": "", "Expected": ""},
     "RuncCommit": {"ID": "", "Expected": ""},
     "InitCommit": {"ID": "", "Expected": ""},
-    "Warnings": None,
 }
 
 
@@ -211,6 +210,7 @@ def info(engine: "Engine", version_tuple: tuple[int, int]) -> dict[str, Any]:
         **_machine(),
         **_CONSTANTS,
         **({} if modern else {"KernelMemory": False, "KernelMemoryTCP": False}),
+        "Warnings": engine.abilities.warnings() or None,
         "Debug": engine.settings.debug,
         "NFd": len(os.listdir("/proc/self/fd")),
         "NGoroutines": len(os.listdir("/proc/self/task")),

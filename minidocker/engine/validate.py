@@ -11,7 +11,7 @@ import signal
 
 import msgspec
 
-from minidocker.engine.config import ContainerConfig, HostConfig, LogConfig
+from minidocker.engine.config import ContainerConfig, Healthcheck, HostConfig, LogConfig
 from minidocker.errors import InvalidArgument
 from minidocker.linux import capabilities
 
@@ -95,12 +95,26 @@ def check_config(config: ContainerConfig) -> None:
         raise InvalidArgument(f"invalid hostname: {config.hostname}: expected at most 64 letters, digits, '-' and '.'")
     if len(config.domainname) > 64 or "\n" in config.domainname or "\0" in config.domainname:
         raise InvalidArgument(f"invalid domain name: {config.domainname[:80]!r}")
-    if config.healthcheck and config.healthcheck.test and config.healthcheck.test != ["NONE"]:
-        raise InvalidArgument("Healthcheck is not supported yet; start the container without one")
+    if config.healthcheck is not None:
+        _check_health(config.healthcheck)
     for port in config.exposed_ports or {}:
         parse_port(port)
     if config.mac_address and not re.fullmatch(r"(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}", config.mac_address):
         raise InvalidArgument(f"{config.mac_address} is not a valid mac address")
+
+
+def _check_health(check: Healthcheck) -> None:
+    times = (("Interval", check.interval), ("Timeout", check.timeout), ("StartPeriod", check.start_period),
+             ("StartInterval", check.start_interval))  # fmt: skip
+    for name, nanoseconds in times:
+        if nanoseconds and nanoseconds < 1_000_000:
+            raise InvalidArgument(f"{name} in Healthcheck cannot be less than 1ms")
+    if check.retries < 0:
+        raise InvalidArgument("Retries in Healthcheck cannot be negative")
+    if check.test and check.test[0] not in ("NONE", "CMD", "CMD-SHELL"):
+        raise InvalidArgument(f"Unknown type '{check.test[0]}' in Healthcheck (try 'CMD')")
+    if check.test and check.test[0] != "NONE" and (len(check.test) < 2 or any("\0" in word for word in check.test)):
+        raise InvalidArgument(f"Healthcheck has no command after {check.test[0]}, or one with a NUL byte")
 
 
 def parse_port(text: str) -> tuple[int, int, str]:
@@ -204,6 +218,8 @@ def _check_modes(host: HostConfig, config: ContainerConfig) -> None:
             raise InvalidArgument(f"invalid {field} mode: {value}")
     mode = host.network_mode
     shares = mode == "host" or mode.startswith("container:")
+    if mode == "container:":
+        raise InvalidArgument("invalid network mode: container: needs the name or ID of a container")
     if mode.startswith("container:"):
         for flag, what in (
             (host.port_bindings, "port publishing"),
@@ -220,6 +236,8 @@ def _check_modes(host: HostConfig, config: ContainerConfig) -> None:
         raise InvalidArgument("conflicting options: hostname and the UTS mode")
     if shares and config.mac_address:
         raise InvalidArgument("conflicting options: mac-address and the network mode")
+    if ".." in host.cgroup_parent.split("/"):
+        raise InvalidArgument(f"invalid cgroup parent {host.cgroup_parent}: it must not climb")
     for key in host.sysctls or {}:
         _check_sysctl(key, host, network_is_own=not shares)
 

@@ -52,7 +52,7 @@ class Pids:
 
 @dataclass(frozen=True, slots=True)
 class IoEntry:
-    """Bytes moved on one device by one kind of operation ("Read", "Write", .. on version 1; "read", "write" on 2)."""
+    """Bytes or operations of one device, by kind ("Read", "Write", .. on version 1; "read", "write" on 2)."""
 
     major: int
     minor: int
@@ -68,6 +68,7 @@ class Statistics:
     memory: Memory
     pids: Pids
     io_service_bytes: tuple[IoEntry, ...]
+    io_serviced: tuple[IoEntry, ...] = ()  # operations; only version 1 tells of them in Docker's shape
 
 
 def gather(read: Read, *, unified: frozenset[str], v1: frozenset[str]) -> Statistics:
@@ -79,7 +80,8 @@ def gather(read: Read, *, unified: frozenset[str], v1: frozenset[str]) -> Statis
         cpu=_cpu_v1(read) if "cpuacct" in v1 else _cpu_v2(read),
         memory=_memory_v1(read) if "memory" in v1 else _memory_v2(read) if "memory" in unified else Memory(),
         pids=Pids(_number(read("pids", "pids.current")), _limit(read("pids", "pids.max"))),
-        io_service_bytes=_io_v1(read) if "blkio" in v1 else _io_v2(read),
+        io_service_bytes=_io_v1(read, "io_service_bytes") if "blkio" in v1 else _io_v2(read),
+        io_serviced=_io_v1(read, "io_serviced") if "blkio" in v1 else (),
     )
 
 
@@ -151,9 +153,9 @@ def _memory_v2(read: Read) -> Memory:
     )
 
 
-def _io_v1(read: Read) -> tuple[IoEntry, ...]:
+def _io_v1(read: Read, what: str) -> tuple[IoEntry, ...]:
     entries = []
-    for line in read("blkio", "blkio.throttle.io_service_bytes_recursive").splitlines():
+    for line in read("blkio", f"blkio.throttle.{what}_recursive").splitlines():
         device, *rest = line.split()
         if len(rest) == 2:  # the last line is a grand total without a device
             major, minor = device.split(":")

@@ -2,9 +2,20 @@
 
 from aiohttp import web
 
-from minidocker.daemon.routes import attach, containers, execs, images, networks, system
+from minidocker.daemon.routes import (
+    absent,
+    archive,
+    attach,
+    containers,
+    execs,
+    images,
+    networks,
+    statistics,
+    system,
+    volumes,
+)
 
-MODULES = (system, containers, attach, execs, images, networks)
+MODULES = (system, containers, statistics, archive, attach, execs, images, networks, volumes, absent)
 
 
 def add_all(app: web.Application) -> None:

@@ -1,6 +1,7 @@
-"""System: ping, version, info, events.
+"""System: ping, version, info, disk usage, events.
 
-Source  Docker Engine API 1.44: SystemPing, SystemVersion, SystemInfo, SystemEvents.
+Source  Docker Engine API 1.44: SystemPing, SystemVersion, SystemInfo, SystemDataUsage, SystemEvents,
+        BuildPrune.
 """
 
 import msgspec
@@ -9,8 +10,9 @@ from aiohttp import web
 from minidocker.daemon import app as http
 from minidocker.daemon.streams import while_connected
 from minidocker.engine import clock, system
+from minidocker.engine import disk_usage as disk_usages
 from minidocker.engine.events import check_filters
-from minidocker.errors import Unavailable
+from minidocker.errors import InvalidArgument
 
 _NO_CACHE = {"Cache-Control": "no-cache, no-store, must-revalidate", "Pragma": "no-cache"}
 BUILDER_VERSION = "1"  # the classic builder, not BuildKit
@@ -33,12 +35,20 @@ async def info(request: web.Request) -> web.Response:
     return http.json_response(system.info(request.app[http.ENGINE], http.api_version(request)))
 
 
+def _bound(text: str) -> int | None:
+    """A bound of events in nanoseconds; None: not given. Zero is the beginning of time, not "no bound"."""
+    return 0 if text == "0" else clock.parse_bound(text)
+
+
 async def events(request: web.Request) -> web.StreamResponse:
     """GET /events: one JSON object a chunk, headers at once."""
     filters = http.filters_of(request)
     check_filters(filters)
-    since = clock.parse_bound(request.query.get("since", ""))
-    until = clock.parse_bound(request.query.get("until", ""))
+    since, until = (_bound(request.query.get(name, "")) for name in ("since", "until"))
+    if since is not None and until is not None and since > until:
+        raise InvalidArgument(
+            f"`since` time ({request.query['since']}) cannot be after `until` time ({request.query['until']})"
+        )
     stream = request.app[http.ENGINE].events.listen(filters, since, until)
     first = anext(stream, None)  # subscribes before the headers tell the client that it may act
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
@@ -59,16 +69,16 @@ async def events(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def no_swarm(request: web.Request) -> web.Response:
-    """Any cluster call: this daemon is never part of one."""
-    raise Unavailable(
-        'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to '
-        "swarm and try again."
-    )
+async def disk_usage(request: web.Request) -> web.Response:
+    """GET /system/df. Which kinds to look at can be chosen from API 1.42 on."""
+    version = http.api_version(request)
+    kinds = request.query.getall("type", []) if version >= (1, 42) else []
+    return http.json_response(await disk_usages.usage(request.app[http.ENGINE], kinds, version))
 
 
-async def swarm_leave(request: web.Request) -> web.Response:
-    raise Unavailable("This node is not part of a swarm")
+async def prune_build_cache(request: web.Request) -> web.Response:
+    """POST /build/prune: there is no cache besides the images."""
+    return http.json_response({"CachesDeleted": None, "SpaceReclaimed": 0})
 
 
 def add_routes(app: web.Application) -> None:
@@ -76,6 +86,5 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/version", version)
     app.router.add_get("/info", info)
     app.router.add_get("/events", events)
-    app.router.add_post("/swarm/leave", swarm_leave)
-    for path in ("/swarm", "/nodes", "/services", "/tasks", "/secrets", "/configs"):
-        app.router.add_get(path, no_swarm)
+    app.router.add_get("/system/df", disk_usage, allow_head=False)
+    app.router.add_post("/build/prune", prune_build_cache)
