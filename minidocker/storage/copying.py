@@ -79,7 +79,7 @@ def stat_path(root_fd: int, path: str) -> PathStat:
     parent = _open(root_fd, directory, os.O_PATH | os.O_DIRECTORY, path)
     try:
         status = _lstat(parent, leaf, path)
-        target = _link_target(root_fd, f"{directory}/{leaf}") if stat.S_ISLNK(status.st_mode) else ""
+        target = link_target(root_fd, f"{directory}/{leaf}") if stat.S_ISLNK(status.st_mode) else ""
         seconds, nanoseconds = divmod(status.st_mtime_ns, 1_000_000_000)
         fraction = f".{nanoseconds:09d}".rstrip("0").rstrip(".")
         mtime = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + fraction + "Z"
@@ -95,7 +95,7 @@ def _lstat(parent: int, leaf: str, shown: str) -> os.stat_result:
         raise NotFound(f"could not find the file {shown} in the container: no such file or directory") from None
 
 
-def _link_target(root_fd: int, path: str) -> str:
+def link_target(root_fd: int, path: str) -> str:
     """Where the link leads in the end, from the container's root, even if nothing is there."""
     real: list[str] = []
     todo = path.split("/")[::-1]
@@ -167,7 +167,7 @@ def put(root_fd: int, path: str, reader: TarReader, *, owner: tuple[int, int] | 
 
     Raises  NotFound. InvalidArgument: not a directory. Forbidden: a read-only root or volume. What Extractor.put does.
     """
-    target = _link_target(root_fd, path)
+    target = link_target(root_fd, path)
     fd = _open(root_fd, target, os.O_PATH, path)
     try:
         if not stat.S_ISDIR(os.fstat(fd).st_mode):

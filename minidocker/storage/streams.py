@@ -20,13 +20,20 @@ class ByteStream:
         self._source = pieces
         self._piece = b""
         self._at = 0
+        self._before = 0  # bytes of earlier pieces
+
+    @property
+    def position(self) -> int:
+        """How many bytes have been taken so far."""
+        return self._before + self._at
 
     def _refill(self) -> bool:
+        self._before += len(self._piece)
+        self._piece, self._at = b"", 0
         for piece in self._source:
             if piece:
-                self._piece, self._at = piece, 0
+                self._piece = piece
                 return True
-        self._piece, self._at = b"", 0
         return False
 
     def take(self, count: int) -> bytes:

@@ -117,6 +117,10 @@ class VolumeStore:
 
 def check_name(name: str) -> str:
     """`name`, if it may name a volume. Raises InvalidArgument."""
+    if len(name) == 1:
+        raise InvalidArgument(
+            f"create {name}: volume name is too short, names should be at least two alphanumeric characters"
+        )
     if not _NAME.match(name) or len(name) > _NAME_LIMIT:
         raise InvalidArgument(
             f'create {name[:300]}: "{name[:300]}" includes invalid characters for a local volume name, '

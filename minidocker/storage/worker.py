@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, TypeVar
 
 from minidocker.errors import Unavailable
@@ -26,6 +27,7 @@ from minidocker.linux.forkserver import ForkedProcess, ForkServer, ForkServerDie
 from minidocker.oci import codec
 from minidocker.oci.digest import Digest
 from minidocker.storage import worker_protocol as protocol
+from minidocker.storage.assembly import Put, Seen, encode
 from minidocker.storage.copying import PathStat
 from minidocker.storage.diff import Change
 from minidocker.storage.worker_protocol import Bind, Place, Running, Stopped, Unpacked
@@ -95,17 +97,57 @@ class Worker:
         hidden    paths, without a leading slash, that are left out as long as they are empty: mount points.
         """
         with ExitStack() as scope:
-            read_end, write_end = os.pipe2(os.O_CLOEXEC)
-            scope.callback(os.close, read_end)
             request = protocol.Diff(compress, tuple(hidden))
+            return self._streamed(request, output, [_opened(upper, _DIRECTORY, scope)])
+
+    def _streamed(
+        self,
+        request: protocol.Request,
+        output: Callable[[bytes], object],
+        before: Sequence[int],
+        after: Sequence[int] = (),
+    ) -> Digest:
+        """A task that writes into a pipe, which stands between its other descriptors."""
+        read_end, write_end = os.pipe2(os.O_CLOEXEC)
+        try:
             try:
-                call = self._start(request, [_opened(upper, _DIRECTORY, scope), write_end])
+                call = self._start(request, [*before, write_end, *after])
             finally:
                 os.close(write_end)
             with call:
                 while piece := os.read(read_end, 1 << 20):
                     output(piece)
                 return call.result(Digest, None)
+        finally:
+            os.close(read_end)
+
+    def assemble(
+        self,
+        place: Stopped,
+        plan: Sequence[Put],
+        output: Callable[[bytes], object],
+        *,
+        archives: Sequence[int] = (),
+        source: Stopped | None = None,
+        mount_at: Path | None = None,
+        compress: bool = False,
+    ) -> Digest:
+        """Carry out a plan in the empty upper directory of `place`; what it then holds is given as by `diff`.
+
+        archives    the plain archives that the plan's members are in, by number.
+        source      the layers that the plan's paths are in, to be mounted at `mount_at`, a directory of ours.
+        Raises      as Assembler.put.
+        """
+        with ExitStack() as scope:
+            request = protocol.Assemble(place, compress, source, str(mount_at or ""))
+            described = scope.enter_context(TemporaryFile(buffering=0))
+            described.write(encode(plan))
+            described.seek(0)
+            return self._streamed(request, output, [described.fileno()], archives)
+
+    def look(self, place: Stopped, sources: Sequence[str]) -> list[list[Seen]]:
+        """What the sources of a COPY --from are in the layers of `place`. Raises NotFound."""
+        return self._ask(protocol.Look(place, tuple(sources)), (), list[list[Seen]])
 
     def changes(self, upper: Path, lowers: Sequence[Path]) -> list[Change]:
         """What `docker diff` lists. lowers: the layers' directories, TOP first."""

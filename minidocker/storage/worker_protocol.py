@@ -123,7 +123,26 @@ class CopyUp(msgspec.Struct, frozen=True, tag="copy_up"):
     path: str
 
 
-Request = Unpack | Extract | ExtractHere | Diff | Changes | Export | Get | Stat | Read | CopyUp
+class Assemble(msgspec.Struct, frozen=True, tag="assemble"):
+    """A plan (storage.assembly) carried out in `place`, and what it changed as a layer. fds: plan, output, archives.
+
+    source, mount_at  another image's layers, and the directory where the worker may mount them for itself.
+    """
+
+    place: Stopped
+    compress: bool
+    source: Stopped | None = None
+    mount_at: str = ""
+
+
+class Look(msgspec.Struct, frozen=True, tag="look"):
+    """What the sources of a COPY --from are in another image's layers. fds: none."""
+
+    place: Stopped
+    sources: tuple[str, ...]
+
+
+Request = Unpack | Extract | ExtractHere | Diff | Changes | Export | Get | Stat | Read | CopyUp | Assemble | Look
 
 
 class Unpacked(msgspec.Struct, frozen=True):

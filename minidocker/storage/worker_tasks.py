@@ -330,11 +330,11 @@ def _mounted(place: protocol.Stopped, target: str = "") -> int:
 
 
 def _assemble(request: protocol.Assemble, fds: list[int], _: Report) -> Digest:
-    plan_fd, output_fd, archive_fd = fds
+    plan_fd, output_fd, *archives = fds
     source = _mounted(request.source, request.mount_at) if request.source else -1
     upper = os.open(str(request.place.upperdir), os.O_RDONLY | os.O_DIRECTORY)
     root = confine(_mounted(request.place))
-    assembler = assembly.Assembler(root, archive_fd, source)
+    assembler = assembly.Assembler(root, archives, source)
     with FileIO(plan_fd, "rb") as file:
         plan = assembly.decode(file.readall() or b"")
     for put in plan:
