@@ -20,6 +20,7 @@ from minidocker.errors import Conflict, MinidockerError, NotFound, Unavailable
 
 ANSWER_LIMIT = 4096
 BATCH = 256
+NEWS_FILES = 64
 Entry = tuple[int, bytes]
 
 
@@ -136,9 +137,9 @@ class Watch:
         self._socket = sock
 
     def news(self) -> News:
-        """All that has come, without waiting. The files are the caller's."""
+        """What has come, without waiting; no more than NEWS_FILES at once. The files are the caller's."""
         found = News()
-        while not found.ended:
+        while not found.ended and len(found.files) < NEWS_FILES:
             try:
                 words, files, _, _ = socket.recv_fds(self._socket, 4096, 8, socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:

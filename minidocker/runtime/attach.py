@@ -6,7 +6,7 @@ Rules   - one JSON line says what is wanted (`Wish`), one JSON line answers; the
         - a half-close ends the client's stdin, never its output.
         - watchers get a newline when the log has grown, unless they have something unread; an "r" with the new file's
           descriptor at each rotation, so that a follower loses no line however fast files come and go; an "m" if it
-          was too slow even for that (_HANDED_BYTES). Their end of file: the log is whole.
+          was too slow even for that (_HANDED_LOG_BYTES). Their end of file: the log is whole.
 """
 
 import fcntl
@@ -25,7 +25,9 @@ _LINE_LIMIT_BYTES = 4096
 _FRAME = struct.Struct(">BxxxI")
 _BACKLOG = 128
 _NOW = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-_HANDED_BYTES = 16 << 10  # of the kernel's memory: some 40 files that a slow watcher has not taken yet
+_HANDED_LOG_BYTES = 64 << 20  # of log that a slow watcher has not taken yet; its files may have lost their names
+_HANDED_FILES = (8, 400)  # but never less nor more
+_MESSAGE_BYTES = 512  # that the kernel counts for a message, halved as SO_SNDBUF wants it
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -194,7 +196,10 @@ class AttachServer:
         elif wish.op not in ("attach", "watch"):
             return {"ok": False}
         elif wish.op == "watch":
-            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _HANDED_BYTES)
+            log = self.stdio.streams.log
+            files = _HANDED_LOG_BYTES // max(1, (log.max_bytes if log is not None else None) or _HANDED_LOG_BYTES)
+            files = min(max(files, _HANDED_FILES[0]), _HANDED_FILES[1])
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, files * _MESSAGE_BYTES)
         return {"ok": True, "tty": self.stdio.streams.terminal}
 
     def deliver(self, stream: int, chunk: bytes) -> None:
