@@ -66,7 +66,10 @@ class RootFS(msgspec.Struct, frozen=True):
 
 
 class ImageConfig(msgspec.Struct, frozen=True, omit_defaults=True, rename={"os_version": "os.version"}):
-    """The whole document."""
+    """The whole document.
+
+    container_config  of a build's step: what its container ran with; the build cache compares it.
+    """
 
     architecture: str
     os: str
@@ -81,6 +84,7 @@ class ImageConfig(msgspec.Struct, frozen=True, omit_defaults=True, rename={"os_v
     comment: str = ""
     container: str = ""
     docker_version: str = ""
+    container_config: ExecutionConfig | None = None
 
     @property
     def execution(self) -> ExecutionConfig:

@@ -6,6 +6,7 @@ from minidocker.daemon.routes import (
     absent,
     archive,
     attach,
+    build,
     containers,
     execs,
     images,
@@ -15,7 +16,7 @@ from minidocker.daemon.routes import (
     volumes,
 )
 
-MODULES = (system, containers, statistics, archive, attach, execs, images, networks, volumes, absent)
+MODULES = (system, containers, statistics, archive, attach, execs, images, build, networks, volumes, absent)
 
 
 def add_all(app: web.Application) -> None:

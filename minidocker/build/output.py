@@ -1,0 +1,63 @@
+"""What a build says: the classic builder's lines, as the objects of Docker's stream.
+
+Source  Docker Engine API, ImageBuild; recorded from dockerd.
+Rules   - for the loop's thread; never blocks: what is said is queued by whoever listens.
+        - what a command writes to stderr is wrapped in the terminal's code for red.
+"""
+
+import codecs
+from collections.abc import Callable
+from typing import Any
+
+from minidocker.registry.progress import Progress
+
+Line = dict[str, Any]
+_RED, _PLAIN = "\x1b[91m", "\x1b[0m"
+
+
+class Output:
+    """Sends lines to `listener`. progress: how a pull's progress becomes a line."""
+
+    def __init__(self, listener: Callable[[Line], object], progress: Callable[[Progress], Line]) -> None:
+        self._listener = listener
+        self._progress = progress
+
+    def say(self, text: str) -> None:
+        """Plain text."""
+        self._listener({"stream": text})
+
+    def aux(self, facts: dict[str, Any]) -> None:
+        """Facts for programs."""
+        self._listener({"aux": facts})
+
+    def report(self, progress: Progress) -> None:
+        """A `Report` for pulls."""
+        self._listener(self._progress(progress))
+
+
+class CommandOutput:
+    """The two streams of a RUN, from Docker's frames: a character may be cut in two by a frame's end."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._buffer = b""
+        self._decoders = {stream: codecs.getincrementaldecoder("utf-8")("replace") for stream in (1, 2)}
+
+    def feed(self, data: bytes) -> None:
+        """Bytes as they come from the monitor."""
+        self._buffer += data
+        while len(self._buffer) >= 8:
+            stream, length = self._buffer[0], int.from_bytes(self._buffer[4:8], "big")
+            if len(self._buffer) < 8 + length:
+                return
+            self._say(stream, self._decoders[stream].decode(self._buffer[8 : 8 + length]))
+            self._buffer = self._buffer[8 + length :]
+
+    def finish(self) -> None:
+        """Both streams have ended."""
+        for stream, decoder in self._decoders.items():
+            self._say(stream, decoder.decode(b"", True))
+
+    def _say(self, stream: int, text: str) -> None:
+        if text:
+            self._output.say(f"{_RED}{text}{_PLAIN}" if stream == 2 else text)
