@@ -29,10 +29,9 @@ def test_unknown_fields_that_ask_for_nothing_pass(body: dict[str, object]) -> No
     ("body", "word"),
     [
         ({"New": 1}, "New"),
-        ({"HostConfig": {"Links": ["a:b"]}}, "legacy links"),
         ({"HostConfig": {"KernelMemory": 5}}, "removed from Linux"),
         ({"HostConfig": {"CpuCount": 1}}, "Windows"),
-        ({"NetworkingConfig": {"EndpointsConfig": {"n": {"DriverOpts": {"a": "b"}}}}}, "DriverOpts"),
+        ({"NetworkingConfig": {"EndpointsConfig": {"n": {"IPAMConfig": {"IPv6Address": "::1"}}}}}, "IPv6Address"),
         ({"HostConfig": {"Memory": "5"}}, "Memory"),
         ({"HostConfig": []}, "must be an object"),
     ],
