@@ -79,6 +79,7 @@ class Connection(asyncio.Protocol):
         self._body: Body | None = None
         self._holding = False
         self._taken = False
+        self._passing = False
         self._queue: deque[bytes] = deque()
         self._queued = 0
         self._paused = False
@@ -119,6 +120,9 @@ class Connection(asyncio.Protocol):
             self._http.resume_writing()
 
     def data_received(self, data: bytes) -> None:
+        if self._passing:
+            self._http.data_received(data)
+            return
         while data and not (self._holding or self._taken):
             data = self._feed_body(data) if self._body is not None else self._feed_head(data)
         if data:
@@ -183,6 +187,10 @@ class Connection(asyncio.Protocol):
         """From now on the connection is a raw two-way pipe: `read`, `write`, `drain`, `close`."""
         self._taken = True
         self._writable.set()
+
+    def pass_through(self) -> None:
+        """From now on bytes are no requests: aiohttp gets them as they are (it is about to speak websocket)."""
+        self._passing = True
 
     async def read(self) -> bytes:
         """The next bytes from the client; b"" at its half-close or when it is gone."""

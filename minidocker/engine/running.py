@@ -156,7 +156,8 @@ class Running:
             raise NotModified("the container is stopped already")
         own = container.record.config.stop_timeout
         seconds = timeout_seconds if timeout_seconds is not None else STOP_SECONDS if own is None else own
-        container.stopping = container.record.stopped_by_user = True
+        container.stopping = True
+        container.record.stopped_by_user = not self._engine.supervision.closing
         ended = container.exit_future()
         attributes = container.attributes
         try:

@@ -306,12 +306,13 @@ class Supervision:
         if record.host.auto_remove:  # as Docker: also one that was never started, since its client is gone
             await self._engine.removal.discard(container, volumes=True)
         elif was_running or state.status != CREATED:
-            self._restart_at_boot(container, was_running=was_running)
+            self._restart_at_boot(container)
 
-    def _restart_at_boot(self, container: Container, *, was_running: bool) -> None:
+    def _restart_at_boot(self, container: Container) -> None:
         policy = container.record.host.restart_policy.name
-        wanted = policy == "always" or (policy == "unless-stopped" and not container.record.stopped_by_user)
-        if wanted or (was_running and self._wants_restart(container)):
+        # One that a daemon's end stopped runs again, one that a user stopped does not, except with "always".
+        wanted = policy == "always" or not container.record.stopped_by_user
+        if wanted and self._wants_restart(container):
             container.state.status = RESTARTING
             self._restart_later(container)
 

@@ -14,9 +14,10 @@ from minidocker.daemon.routes import (
     statistics,
     system,
     volumes,
+    websocket,
 )
 
-MODULES = (system, containers, statistics, archive, attach, execs, images, build, networks, volumes, absent)
+MODULES = (system, containers, statistics, archive, attach, websocket, execs, images, build, networks, volumes, absent)
 
 
 def add_all(app: web.Application) -> None:

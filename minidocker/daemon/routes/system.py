@@ -1,7 +1,6 @@
 """System: ping, version, info, disk usage, events.
 
-Source  Docker Engine API 1.44: SystemPing, SystemVersion, SystemInfo, SystemDataUsage, SystemEvents,
-        BuildPrune.
+Source  Docker Engine API 1.44: SystemPing, SystemVersion, SystemInfo, SystemDataUsage, SystemEvents.
 """
 
 import msgspec
@@ -76,15 +75,9 @@ async def disk_usage(request: web.Request) -> web.Response:
     return http.json_response(await disk_usages.usage(request.app[http.ENGINE], kinds, version))
 
 
-async def prune_build_cache(request: web.Request) -> web.Response:
-    """POST /build/prune: there is no cache besides the images."""
-    return http.json_response({"CachesDeleted": None, "SpaceReclaimed": 0})
-
-
 def add_routes(app: web.Application) -> None:
     app.router.add_get("/_ping", ping)
     app.router.add_get("/version", version)
     app.router.add_get("/info", info)
     app.router.add_get("/events", events)
     app.router.add_get("/system/df", disk_usage, allow_head=False)
-    app.router.add_post("/build/prune", prune_build_cache)
