@@ -188,11 +188,13 @@ def image_root() -> Iterator[Path]:
     if not BUSYBOX.exists():
         pytest.skip("needs Debian's busybox-static")
     root = Path(tempfile.mkdtemp(prefix="md-image-", dir="/tmp"))
-    (root / "data").mkdir()
-    (root / "exec").mkdir()
-    store_image(root / "data", root / "exec")
-    yield root
-    shutil.rmtree(root)
+    try:
+        (root / "data").mkdir()
+        (root / "exec").mkdir()
+        store_image(root / "data", root / "exec")
+        yield root
+    finally:
+        shutil.rmtree(root)
 
 
 def make_daemon(image_root: Path, flags: list[str]) -> Iterator[Daemon]:
