@@ -533,12 +533,14 @@ def test_the_store_as_a_power_cut_would_leave_it_opens(own_daemon: Daemon, tmp_p
     for copy in copies:
         other = Daemon(copy, ["--bridge", "none"])
         other.start()
-        client = other.client()
-        assert client.containers.run("busybox", "echo whole", remove=True) == b"whole\n"
-        for image in client.images.list():
-            assert image.attrs["RootFS"]["Layers"]
-        other.remove_all()
-        check_clean(other)
-        other.end()
+        try:
+            client = other.client()
+            assert client.containers.run("busybox", "echo whole", remove=True) == b"whole\n"
+            for image in client.images.list():
+                assert image.attrs["RootFS"]["Layers"]
+            other.remove_all()
+            check_clean(other)
+        finally:
+            other.end()
         wait_until(lambda other=other: not other.leftovers())
         shutil.rmtree(copy)
