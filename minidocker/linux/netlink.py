@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ _NAMES = {NEWLINK: "RTM_NEWLINK", DELLINK: "RTM_DELLINK", GETLINK: "RTM_GETLINK"
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_PID = 1, 3, 4, 10, 18, 19
 _IFLA_IFALIAS, _IFLA_STATS64, _IFLA_AF_SPEC = 20, 23, 26
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
-_VETH_INFO_PEER, _BRPORT_MODE, _INET6_ADDR_GEN_MODE = 1, 4, 8
+_VETH_INFO_PEER, _BRPORT_MODE, _BRPORT_ISOLATED, _INET6_ADDR_GEN_MODE = 1, 4, 33, 8
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_F_NODAD = 1, 2, 4, 0x02
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _RT_TABLE_MAIN, _RTPROT_BOOT, _RTN_UNICAST = 254, 3, 1
@@ -83,7 +83,15 @@ def _family(address: str) -> int:
 
 
 def veth_messages(
-    host_name: str, bridge_index: int, peer_name: str, netns_pid: int, mac: str, mtu: int, *, hairpin: bool = False
+    host_name: str,
+    bridge_index: int,
+    peer_name: str,
+    netns_pid: int,
+    mac: str,
+    mtu: int,
+    *,
+    hairpin: bool = False,
+    isolated: bool = False,
 ) -> list[Message]:
     """The batch of `create_veth`, as data."""
     peer = _ifinfo() + _text(_IFLA_IFNAME, peer_name) + _number(_IFLA_NET_NS_PID, netns_pid) + _number(_IFLA_MTU, mtu)
@@ -94,11 +102,14 @@ def veth_messages(
     if bridge_index:
         body += _number(_IFLA_MASTER, bridge_index)
     messages = [Message(NEWLINK, CREATE | EXCL, body + attribute(_IFLA_LINKINFO, kind), host_name)]
-    return [*messages, hairpin_message(host_name)] if hairpin else messages
+    settings = [_BRPORT_MODE] * hairpin + [_BRPORT_ISOLATED] * isolated
+    return [*messages, port_message(host_name, settings)] if settings else messages
 
 
-def hairpin_message(name: str) -> Message:
-    port = _text(_INFO_SLAVE_KIND, "bridge") + attribute(_INFO_SLAVE_DATA, attribute(_BRPORT_MODE, b"\1"))
+def port_message(name: str, settings: Sequence[int]) -> Message:
+    """Switch settings of a bridge's port on."""
+    data = b"".join(attribute(setting, b"\1") for setting in settings)
+    port = _text(_INFO_SLAVE_KIND, "bridge") + attribute(_INFO_SLAVE_DATA, data)
     body = _ifinfo() + _text(_IFLA_IFNAME, name) + attribute(_IFLA_LINKINFO, port)
     return Message(NEWLINK, 0, body, name)
 
@@ -155,7 +166,15 @@ def route_socket() -> Netlink:
 
 
 def create_veth(
-    host_name: str, bridge_index: int, peer_name: str, netns_pid: int, mac: str, mtu: int, *, hairpin: bool = False
+    host_name: str,
+    bridge_index: int,
+    peer_name: str,
+    netns_pid: int,
+    mac: str,
+    mtu: int,
+    *,
+    hairpin: bool = False,
+    isolated: bool = False,
 ) -> None:
     """A pair of interfaces in one message: ours, up and in the bridge; its peer in another network namespace.
 
@@ -164,10 +183,12 @@ def create_veth(
     netns_pid     a process of the network namespace that gets the peer, named `peer_name`, left down
     mac           of the peer ("02:42:..."); "" lets the kernel choose
     hairpin       the bridge may send a frame back out of the port that it came from
+    isolated      the bridge passes no frame between this port and another isolated one
     Raises        KernelError: EEXIST a name is taken, ESRCH no such process, ENODEV no such bridge.
     """
     with route_socket() as netlink:
-        netlink.batch(veth_messages(host_name, bridge_index, peer_name, netns_pid, mac, mtu, hairpin=hairpin))
+        options = {"hairpin": hairpin, "isolated": isolated}
+        netlink.batch(veth_messages(host_name, bridge_index, peer_name, netns_pid, mac, mtu, **options))
 
 
 def configure_interfaces(plan: Mapping[str, Any]) -> None:
@@ -212,7 +233,7 @@ def link_index(name: str) -> int:
 
 def set_hairpin(name: str) -> bool:
     """Let the bridge send a frame back out of this port of it. Returns False if there is no such interface."""
-    return _change_link(hairpin_message(name))
+    return _change_link(port_message(name, [_BRPORT_MODE]))
 
 
 def delete_link(name: str) -> bool:

@@ -71,7 +71,8 @@ class BridgeNetwork:
         self._pool: AddressPool | None = None
         self._published: dict[str, list[Published]] = {}  # by endpoint ID
         self._owned: set[str] = set()  # IDs of the endpoints that were not released yet
-        self._leaving: dict[str, tuple[float, IPv4Address]] = {}  # host interface -> when it was released, its address
+        # host interface -> when it was released, its address, its container
+        self._leaving: dict[str, tuple[float, IPv4Address, str]] = {}
         self._lock = threading.Lock()
 
     def ensure(self) -> None:
@@ -108,9 +109,13 @@ class BridgeNetwork:
         *,
         interface: str = "eth0",
     ) -> Endpoint:
-        """A new endpoint with an address of its own. Raises: see `AddressPool.take`; InvalidArgument: a bad MAC."""
+        """A new endpoint with an address of its own. Raises: see `AddressPool.take`; InvalidArgument: a bad MAC.
+
+        A container that starts again at once has its address again, though its old pair is not gone yet.
+        """
         _, pool = self._ensured()
         mac = _checked(mac) if mac else None
+        requested = requested or self._left_by(container_id)
         self._collect(_LINGER_SECONDS, requested)
         address = pool.take(requested)
         endpoint_id = secrets.token_hex(32)
@@ -143,6 +148,7 @@ class BridgeNetwork:
             endpoint.mac,
             endpoint.mtu,
             hairpin=endpoint.id in self._published,
+            isolated=not self.config.icc,  # frames within a bridge do not pass the firewall
         )
 
     def publish(self, endpoint: Endpoint, bindings: Sequence[PortBinding], *, name: str = "") -> list[Published]:
@@ -207,7 +213,8 @@ class BridgeNetwork:
         with self._lock:
             if endpoint.id in self._owned:
                 self._owned.discard(endpoint.id)
-                self._leaving[endpoint.host_interface] = (time.monotonic(), IPv4Address(endpoint.address))
+                left = (time.monotonic(), IPv4Address(endpoint.address), endpoint.container_id)
+                self._leaving[endpoint.host_interface] = left
 
     def detach(self, endpoint: Endpoint) -> None:
         """Take the endpoint out of a namespace that lives on, and release it."""
@@ -286,7 +293,7 @@ class BridgeNetwork:
             limit = time.monotonic() - older_than_seconds
             due = [
                 (name, address)
-                for name, (since, address) in self._leaving.items()
+                for name, (since, address, _) in self._leaving.items()
                 if since <= limit or address == requested or not netlink.exists(name)
             ]
             for name, _ in due:
@@ -296,6 +303,10 @@ class BridgeNetwork:
                 log.info("an interface outlived its container and was removed", extra={"interface": name})
             if self._pool is not None:
                 self._pool.release(address)
+
+    def _left_by(self, container_id: str) -> IPv4Address | None:
+        with self._lock:
+            return next((address for _, address, left_by in self._leaving.values() if left_by == container_id), None)
 
     def _forget_flows(self, bound: Sequence[Published], address: str | None) -> None:
         ports = {port.host_port for port in bound if port.protocol == "udp"}
