@@ -24,7 +24,17 @@ from minidocker.build.bases import Bases
 from minidocker.build.cache import Decision
 from minidocker.build.context import Context
 from minidocker.build.expansion import Lexer
-from minidocker.build.instructions import Arg, Copy, Instruction, Maintainer, Plan, Run, Stage, Text
+from minidocker.build.instructions import (
+    Arg,
+    Copy,
+    HealthcheckCommand,
+    Instruction,
+    Maintainer,
+    Plan,
+    Run,
+    Stage,
+    Text,
+)
 from minidocker.build.layering import Layering, Step
 from minidocker.build.options import Options
 from minidocker.build.output import Output
@@ -101,10 +111,8 @@ class Build:
 
     async def run(self) -> Image:
         """Build; the last stage's image. Raises StepFailed. InvalidArgument: there is nothing to build."""
-        for warning in self._plan.warnings:
-            self._output.say(warning)
         if self._plan.warnings:
-            self._output.say("[WARNING]: Empty continuation lines will become errors in a future release.\n")
+            self._output.warn("".join(self._plan.warnings))
         for argument in self._plan.arguments:
             await self._guarded(argument, lambda argument=argument: self._argument(argument))  # type: ignore[misc]
         state = State()
@@ -140,6 +148,8 @@ class Build:
 
     async def _stage(self, stage: Stage) -> State:
         state = State()
+        if stage.name and any(name == stage.name for name, _ in self._stages):
+            raise StepFailed(stage.start, InvalidArgument(f"{stage.name} stage name already used"))
         await self._guarded(stage.start, lambda: self._begin(stage, state))
         for instruction in stage.steps:
             await self._guarded(instruction, lambda instruction=instruction: self._step(instruction, state))  # type: ignore[misc]
@@ -151,8 +161,6 @@ class Build:
     # -- FROM --
 
     async def _begin(self, stage: Stage, state: State) -> None:
-        if stage.name and any(name == stage.name for name, _ in self._stages):
-            raise InvalidArgument(f"{stage.name} stage name already used")
         self._arguments.begin_stage()
         self._prober.begin_stage()
         variables = self._arguments.for_from()
@@ -201,11 +209,18 @@ class Build:
             state.author = found.name
             await self._record(state, f"MAINTAINER {found.name}")
         else:
+            if isinstance(found, HealthcheckCommand):
+                self._tell_override(state.config)
             outcome = configuration.apply(found, state.config, command_given=state.command_given)
             assert outcome is not None, f"nobody knows {found.line.name}"
             state.config = outcome.config
             state.command_given = state.command_given or isinstance(found, instructions.Cmd)
             await self._record(state, outcome.comment)
+
+    def _tell_override(self, config: ExecutionConfig) -> None:
+        test = config.healthcheck.test if config.healthcheck else None
+        if test and test[0] != "NONE":
+            self._output.say(f"Note: overriding previous HEALTHCHECK: [{' '.join(test)}]\n")
 
     def _commented(self, state: State, *words: str) -> ExecutionConfig:
         """The configuration by which the cache knows a step that runs nothing."""

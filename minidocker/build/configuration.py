@@ -122,8 +122,8 @@ def apply(instruction: Instruction, config: ExecutionConfig, *, command_given: b
         kept = config.cmd if command_given else None
         return Outcome(replace(config, entrypoint=words or None, cmd=kept), f"ENTRYPOINT {go_quoted_list(words)}")
     if isinstance(instruction, HealthcheckCommand):
-        check = instruction.check
-        return Outcome(replace(config, healthcheck=check), f"HEALTHCHECK {healthcheck.shown(check)}")
+        check = healthcheck.over(instruction.check, config.healthcheck)
+        return Outcome(replace(config, healthcheck=check), f"HEALTHCHECK {healthcheck.shown(instruction.check)}")
     return None
 
 

@@ -86,8 +86,11 @@ def parse(content: bytes) -> Dockerfile:
     reader = _Reader(text.split("\n"))
     lines = tuple(reader.lines())
     if not lines:
-        raise InvalidArgument("file with no instructions")
-    return Dockerfile(lines, reader.escape, tuple(reader.warnings))
+        raise InvalidArgument("failed to parse Dockerfile: file with no instructions")
+    warnings = reader.warnings
+    if warnings:
+        warnings.append("[WARNING]: Empty continuation lines will become errors in a future release.\n")
+    return Dockerfile(lines, reader.escape, tuple(warnings))
 
 
 def parse_one(text: str, escape: str = "\\") -> Line:
@@ -120,7 +123,7 @@ class _Reader:
                 raise ParseError(number, f"only one {name} parser directive can be used")
             seen[name] = match[2]
             if name == "escape" and match[2] not in ("\\", "`"):
-                raise ParseError(number, f"invalid ESCAPE '{match[2]}'. Must be ` or \\")
+                raise ParseError(number, f"invalid escape token '{match[2]}' does not match ` or \\")
         return seen.get("escape", "\\")
 
     def lines(self) -> "list[Line]":

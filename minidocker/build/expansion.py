@@ -190,7 +190,7 @@ class _Walk:
             operator = self._next()
         if not operator or operator not in _OPERATORS:
             if not colon:
-                raise _Malformed("missing ':' in substitution" if operator else "syntax error: missing '}'")
+                raise _Malformed("missing ':' in substitution")
             raise _Malformed(f"unsupported modifier ({operator}) in substitution")
         return self._substituted(name, operator, colon=colon)
 

@@ -6,6 +6,8 @@ Source  Dockerfile reference, HEALTHCHECK; Go's time.ParseDuration and Duration.
 import re
 from collections.abc import Mapping
 
+import msgspec
+
 from minidocker.build.dockerfile import json_words
 from minidocker.build.expansion import go_quoted, go_quoted_list
 from minidocker.errors import InvalidArgument
@@ -98,6 +100,14 @@ def _retries(text: str) -> int:
     if retries < 1:
         raise InvalidArgument(f"--retries must be at least 1 (not {retries})")
     return retries
+
+
+def over(check: Healthcheck, before: Healthcheck | None) -> Healthcheck:
+    """`check` with the times of the one before where it gives none, as Docker does even for NONE."""
+    if before is None:
+        return check
+    fields = ("interval", "timeout", "start_period", "start_interval", "retries")
+    return msgspec.structs.replace(check, **{name: getattr(check, name) or getattr(before, name) for name in fields})
 
 
 def shown(check: Healthcheck) -> str:

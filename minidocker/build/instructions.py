@@ -305,9 +305,9 @@ def _copy(line: Line, escape: str) -> Copy:
     words = line.rest.split() if listed is None else listed
     documents = {document.word: document for document in line.heredocs}
     if len(words) < 2:
-        raise InvalidArgument(f"{line.name} requires at least two arguments, but only one was provided. "
-                              "Destination could not be determined." if words else
-                              f"{line.name} requires at least one argument")  # fmt: skip
+        raise InvalidArgument(
+            f"{line.name} requires at least two arguments, but only one was provided. Destination could not be determined"
+        )
     sources = tuple(word for word in words[:-1] if word not in documents)
     found = tuple(documents[word] for word in words[:-1] if word in documents)
     source = flags.get("from", "")

@@ -26,6 +26,10 @@ class Output:
         """Plain text."""
         self._listener({"stream": text})
 
+    def warn(self, text: str) -> None:
+        """Text in red, as what a command writes to stderr."""
+        self.say(f"{_RED}{text}{_PLAIN}")
+
     def aux(self, facts: dict[str, Any]) -> None:
         """Facts for programs."""
         self._listener({"aux": facts})
@@ -60,4 +64,4 @@ class CommandOutput:
 
     def _say(self, stream: int, text: str) -> None:
         if text:
-            self._output.say(f"{_RED}{text}{_PLAIN}" if stream == 2 else text)
+            (self._output.warn if stream == 2 else self._output.say)(text)

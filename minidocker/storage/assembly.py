@@ -165,6 +165,8 @@ class Assembler:
             for entry, data in found:
                 if put.mode is not None:
                     entry.mode = put.mode
+                elif put.owner is not None and entry.kind == FILE:
+                    entry.mode = _after_chown(entry.mode)
                 extractor.put(entry, data)
             extractor.finish()
 
@@ -222,6 +224,11 @@ def spans(fd: int, at: int, size: int, holes: tuple[tuple[int, int], ...] | None
                 raise InvalidArgument("the archive was cut off")
             yield offset, memoryview(piece)
             at, offset, length = at + len(piece), offset + len(piece), length - len(piece)
+
+
+def _after_chown(mode: int) -> int:
+    """What a change of owner, which Docker makes after the copy, leaves of a file's mode (chown(2))."""
+    return mode & ~(0o6000 if mode & 0o010 else 0o4000)
 
 
 def _opened(root_fd: int, path: str, flags: int) -> int:
