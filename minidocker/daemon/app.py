@@ -7,6 +7,7 @@ Rules   - a route module has `add_routes(app)`, adds unversioned paths and finds
 """
 
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
@@ -28,6 +29,7 @@ ENGINE: "web.AppKey[Engine]" = web.AppKey("engine")
 API_VERSION = (1, 44)
 MIN_API_VERSION = (1, 24)
 VERSION_HEADER = "Api-Version"
+_VERSION = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})\Z")
 
 # The first class that matches wins, so a subclass stands before its base.
 STATUSES: tuple[tuple[type[BaseException], int], ...] = (
@@ -49,11 +51,8 @@ def version_text(version: tuple[int, int]) -> str:
 
 def api_version(request: web.Request) -> tuple[int, int]:
     """The API version that this request is written in; the daemon's own when its path names none."""
-    text = request.headers.get(VERSION_HEADER)
-    if text is None:
-        return API_VERSION
-    major, _, minor = text.partition(".")
-    return (int(major), int(minor or 0))
+    match = _VERSION.match(request.headers.get(VERSION_HEADER, ""))
+    return (int(match[1]), int(match[2])) if match else API_VERSION  # a client's own header of that name means nothing
 
 
 def check_version(request: web.Request) -> None:

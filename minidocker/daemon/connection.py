@@ -173,7 +173,10 @@ class Connection(asyncio.Protocol):
 
     def release(self) -> None:
         """The handler has answered. If it did so by ordinary HTTP, held bytes are the next request."""
-        if self._taken or not self._holding:
+        if self._taken:
+            return
+        self._may_hijack = False  # it may have answered before all of the body was here
+        if not self._holding:
             return
         self._holding = False
         held = b"".join(self._queue)

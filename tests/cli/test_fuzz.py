@@ -12,8 +12,9 @@ from minidocker.cli.template import Record, Template, TemplateError
 from minidocker.cli.template_functions import FUNCTIONS
 
 PIECES = st.sampled_from([
-    "{{", "}}", "{{-", "-}}", ".", ".Name", ".List", ".Map", ".Number", ".None", "$", "$x", ":=", "=", "|", "(", ")", ",",
-    "range", "if", "else", "end", "with", "true", "nil", '"text"', '"a\\x"', '"\\n"', "`raw`", "1", "-3", "0x", "1.5e",
+    "{{", "}}", "{{-", "-}}", ".", ".Name", ".List", ".Map", ".Number", ".None", "$", "$x", ":=", "=", "|", "(", ")",
+    ",", "range", "if", "else", "end", "with", "true", "nil", '"text"', '"a\\x"', '"\\n"', "`raw`", "1", "-3",
+    "0x", "1.5e",
     "99999999999999999999", '"%5s"', '"%d"', '"%999999999d"', '"%v%v"', '"%-"', ".Name.X", ".Map.key", "/* c */", " ",
     *sorted(FUNCTIONS),
 ])  # fmt: skip
@@ -23,8 +24,9 @@ SOURCES = st.lists(PIECES, max_size=14).map(" ".join) | st.lists(PIECES, max_siz
 PIPELINES = st.builds(
     lambda name, arguments: "{{" + " ".join([name, *arguments]) + "}}",
     st.sampled_from(sorted(FUNCTIONS)),
-    st.lists(st.sampled_from([".Name", ".List", ".Map", ".Number", ".None", '"x"', "1", "-1", "(len .Name)", "999999999",
-                              "99999999999999999999", '"%999999999d"', '"%x%c%q"', "$", "true"]), max_size=3),
+    st.lists(st.sampled_from([".Name", ".List", ".Map", ".Number", ".None", '"x"', "1", "-1", "(len .Name)",
+                              "999999999", "99999999999999999999", '"%999999999d"', '"%x%c%q"', "$",
+                              "true"]), max_size=3),
 )  # fmt: skip
 VALUE = {"Name": "box", "List": ["a", 1, None], "Map": {"key": {"x": 1.5}}, "Number": 3, "None": None}
 RECORD = Record({name: (lambda value=value: value) for name, value in VALUE.items()}, {"Label": str.upper})  # type: ignore[misc]

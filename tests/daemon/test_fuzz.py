@@ -88,6 +88,17 @@ def test_what_follows_the_body_of_an_upgrade_is_held(
     assert seen.endswith(body) and b"/v1.41" not in seen
 
 
+def test_an_upgrade_that_is_refused_before_its_body_came_holds_nothing_back() -> None:
+    http = Http()
+    connection = Connection(http)
+    connection.connection_made(cast(asyncio.Transport, Line()))
+    connection.data_received(b"POST /exec/nope/start HTTP/1.1\r\nContent-Length: 2\r\n\r\n")
+    connection.release()  # the handler has answered: there is no such exec
+    connection.data_received(b"{}")
+    connection.data_received(b"GET /_ping HTTP/1.1\r\n\r\n")
+    assert http.seen.endswith(b"{}GET /_ping HTTP/1.1\r\n\r\n")
+
+
 @settings(max_examples=3000, deadline=None)
 @given(st.binary(max_size=200) | st.text(st.sampled_from("POST /v1.41exec/start HTTP\r\n:0-5;contelghTrasfEidk"),
                                          max_size=200).map(str.encode), CUTS)  # fmt: skip
