@@ -8,6 +8,7 @@ import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
@@ -389,12 +390,16 @@ def test_events_tell_who_came_and_left(net: Daemon) -> None:
 
 def test_shapes_follow_the_version(net: Daemon) -> None:
     ok(net, "network", "create", "shape")
-    ok(net, "run", "-d", "--name", "box", "--hostname", "boxhost", "--network", "shape", "--network-alias", "web", *SLEEP)
-    old, new = (
-        docker.APIClient(base_url=net.url, version=version).inspect_container("box")["NetworkSettings"]["Networks"]["shape"]
-        for version in ("1.41", "1.44")
-    )
-    assert old["Aliases"] == new["Aliases"] == ["web", own(net, "box", "shape", "NetworkID") and short(net, "box")]
+    named = ("--name", "box", "--hostname", "boxhost", "--network-alias", "web")
+    ok(net, "run", "-d", *named, "--network", "shape", *SLEEP)
+
+    def shown(version: str) -> dict[str, Any]:
+        document = docker.APIClient(base_url=net.url, version=version).inspect_container("box")
+        endpoint: dict[str, Any] = document["NetworkSettings"]["Networks"]["shape"]
+        return endpoint
+
+    old, new = shown("1.41"), shown("1.44")
+    assert old["Aliases"] == new["Aliases"] == ["web", short(net, "box")]
     assert "DNSNames" not in old
     assert new["DNSNames"] == ["box", "web", short(net, "box"), "boxhost"]
     with pytest.raises(docker.errors.APIError, match="cannot be connected to network endpoints"):
