@@ -107,7 +107,7 @@ def overview() -> str:
     common = [(name, COMMANDS[name][2]) for name in COMMON]
     groups = [(name, text) for name, (text, _) in sorted(GROUPS.items())]
     others = [(name, text) for name, (_, _, text) in sorted(COMMANDS.items())
-              if " " not in name and name not in COMMON]
+              if " " not in name and name not in COMMON and name[0] != "_"]
     return (f"Usage:  {PROGRAM} [OPTIONS] COMMAND\n\nA container engine that can be read in a weekend\n\n"
             f"Common Commands:\n{_rows(common)}\nManagement Commands:\n{_rows(groups)}\n"
             f"Commands:\n{_rows(others)}\nGlobal Options:\n{options_text(GLOBAL_OPTIONS)}\n\n"
@@ -140,7 +140,7 @@ def group_or_unknown(words: list[str]) -> int:
     in_group = named[0] in GROUPS
     parent = f"{PROGRAM} {named[0]}" if in_group else PROGRAM
     wrong = named[1] if in_group else named[0]
-    known = list(GROUPS[named[0]][1]) if in_group else [*[n for n in COMMANDS if " " not in n], *GROUPS]
+    known = list(GROUPS[named[0]][1]) if in_group else [*[n for n in COMMANDS if " " not in n and n[0] != "_"], *GROUPS]
     close = difflib.get_close_matches(wrong, known, n=3, cutoff=0.6)
     text = f"{PROGRAM}: unknown command: {parent} {wrong}\n\n"
     if in_group:

@@ -8,6 +8,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "attach": ("attach", "ATTACH", "Connect this terminal's streams to a running container"),
     "check": ("course", "CHECK", "Check an exercise of the course"),
     "commit": ("capture", "COMMIT", "Make an image from what a container changed"),
+    "completion": ("completion", "COMPLETION", "Print what makes a shell complete this command line"),
+    "__complete": ("completion", "COMPLETE", "What the completion scripts ask"),
     "cp": ("copy", "COPY", "Copy files between a container and this machine"),
     "create": ("run", "CREATE", "Make a container without starting it"),
     "diff": ("look", "DIFF", "Show what a container changed in its filesystem"),

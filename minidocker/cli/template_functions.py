@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from minidocker.client.documents import dumps
 
-
 _PAD_LIMIT = 10_000
 
 

@@ -18,15 +18,64 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-VALUES = JSON | st.sampled_from([
-    -1, 0, 1, 1 << 31, 1 << 63, 1 << 64, 1 << 200, 1e308, "", "\0", "/", "../..", "a:b:c:d", "host", "container:",
-    "ns:x", "container:nope", ["\0"], [""], ["a"], ["/x:/y:zz"], {"": {}}, {"80/tcp": [{}]}, {"80": None},
-    "\ud800", "x" * 70_000,
-])  # fmt: skip
-TEXT = st.sampled_from(["", "/", "a", "host", "none", "private", "container:", "container:nope", "a:b:c", "-1", "0-",
-                        "9", "é", "/x:/y:zz", "x=y=z", "SIGNOPE", "1000:nope", "..", "a b\n", "%s", "bridge"]) | st.text(
-    st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)  # fmt: skip
-NUMBER = st.sampled_from([-(1 << 63), -2, -1, 0, 1, 2, 1000, 6 << 20, 1 << 31, 1 << 40, (1 << 63) - 1]) | st.integers(-9, 99)
+VALUES = JSON | st.sampled_from(
+    [
+        -1,
+        0,
+        1,
+        1 << 31,
+        1 << 63,
+        1 << 64,
+        1 << 200,
+        1e308,
+        "",
+        "\0",
+        "/",
+        "../..",
+        "a:b:c:d",
+        "host",
+        "container:",
+        "ns:x",
+        "container:nope",
+        ["\0"],
+        [""],
+        ["a"],
+        ["/x:/y:zz"],
+        {"": {}},
+        {"80/tcp": [{}]},
+        {"80": None},
+        "\ud800",
+        "x" * 70_000,
+    ]
+)
+TEXT = st.sampled_from(
+    [
+        "",
+        "/",
+        "a",
+        "host",
+        "none",
+        "private",
+        "container:",
+        "container:nope",
+        "a:b:c",
+        "-1",
+        "0-",
+        "9",
+        "é",
+        "/x:/y:zz",
+        "x=y=z",
+        "SIGNOPE",
+        "1000:nope",
+        "..",
+        "a b\n",
+        "%s",
+        "bridge",
+    ]
+) | st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
+NUMBER = st.sampled_from([-(1 << 63), -2, -1, 0, 1, 2, 1000, 6 << 20, 1 << 31, 1 << 40, (1 << 63) - 1]) | st.integers(
+    -9, 99
+)
 TEXTS = st.lists(TEXT, max_size=3)
 PAIRS = st.dictionaries(TEXT, TEXT, max_size=2)
 SETS = st.dictionaries(TEXT | st.sampled_from(["80/tcp", "/v", "1-9/udp"]), st.just({}), max_size=2)
@@ -37,27 +86,85 @@ def objects(**members: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 HOST: dict[str, st.SearchStrategy[Any]] = {
-    **dict.fromkeys(["Memory", "MemorySwap", "MemoryReservation", "MemorySwappiness", "CpuShares", "NanoCpus", "CpuQuota",
-                     "CpuPeriod", "PidsLimit", "ShmSize", "OomScoreAdj", "BlkioWeight", "CpuRealtimeRuntime"], NUMBER),
-    **dict.fromkeys(["NetworkMode", "IpcMode", "PidMode", "UTSMode", "UsernsMode", "CgroupnsMode", "CpusetCpus",
-                     "CpusetMems", "Runtime", "Isolation", "CgroupParent", "ContainerIDFile", "VolumeDriver"], TEXT),
-    **dict.fromkeys(["Binds", "CapAdd", "CapDrop", "SecurityOpt", "DeviceCgroupRules", "ExtraHosts", "Dns", "DnsSearch",
-                     "DnsOptions", "GroupAdd", "VolumesFrom", "Links", "MaskedPaths", "ReadonlyPaths"], TEXTS),
+    **dict.fromkeys(
+        [
+            "Memory",
+            "MemorySwap",
+            "MemoryReservation",
+            "MemorySwappiness",
+            "CpuShares",
+            "NanoCpus",
+            "CpuQuota",
+            "CpuPeriod",
+            "PidsLimit",
+            "ShmSize",
+            "OomScoreAdj",
+            "BlkioWeight",
+            "CpuRealtimeRuntime",
+        ],
+        NUMBER,
+    ),
+    **dict.fromkeys(
+        [
+            "NetworkMode",
+            "IpcMode",
+            "PidMode",
+            "UTSMode",
+            "UsernsMode",
+            "CgroupnsMode",
+            "CpusetCpus",
+            "CpusetMems",
+            "Runtime",
+            "Isolation",
+            "CgroupParent",
+            "ContainerIDFile",
+            "VolumeDriver",
+        ],
+        TEXT,
+    ),
+    **dict.fromkeys(
+        [
+            "Binds",
+            "CapAdd",
+            "CapDrop",
+            "SecurityOpt",
+            "DeviceCgroupRules",
+            "ExtraHosts",
+            "Dns",
+            "DnsSearch",
+            "DnsOptions",
+            "GroupAdd",
+            "VolumesFrom",
+            "Links",
+            "MaskedPaths",
+            "ReadonlyPaths",
+        ],
+        TEXTS,
+    ),
     **dict.fromkeys(["Sysctls", "Tmpfs", "StorageOpt", "Annotations"], PAIRS),
-    **dict.fromkeys(["ReadonlyRootfs", "Privileged", "Init", "AutoRemove", "PublishAllPorts", "OomKillDisable"],
-                    st.booleans()),
+    **dict.fromkeys(
+        ["ReadonlyRootfs", "Privileged", "Init", "AutoRemove", "PublishAllPorts", "OomKillDisable"], st.booleans()
+    ),
     "Ulimits": objects(Name=TEXT | st.just("nofile"), Soft=NUMBER, Hard=NUMBER),
     "PortBindings": st.dictionaries(TEXT | st.just("80/tcp"), objects(HostIp=TEXT, HostPort=TEXT), max_size=2),
-    "Mounts": objects(Type=TEXT | st.sampled_from(["bind", "volume", "tmpfs", "image"]), Source=TEXT, Target=TEXT,
-                      ReadOnly=st.booleans(), TmpfsOptions=st.just({"SizeBytes": -1, "Mode": 1 << 40}),
-                      BindOptions=st.just({"Propagation": "x"}), VolumeOptions=st.just({"Subpath": "../x"})),
+    "Mounts": objects(
+        Type=TEXT | st.sampled_from(["bind", "volume", "tmpfs", "image"]),
+        Source=TEXT,
+        Target=TEXT,
+        ReadOnly=st.booleans(),
+        TmpfsOptions=st.just({"SizeBytes": -1, "Mode": 1 << 40}),
+        BindOptions=st.just({"Propagation": "x"}),
+        VolumeOptions=st.just({"Subpath": "../x"}),
+    ),
     "Devices": objects(PathOnHost=TEXT | st.just("/dev/null"), PathInContainer=TEXT, CgroupPermissions=TEXT),
     "DeviceRequests": objects(Driver=TEXT, Count=NUMBER),
-    "RestartPolicy": st.fixed_dictionaries({}, optional={"Name": TEXT | st.just("always"), "MaximumRetryCount": NUMBER}),
+    "RestartPolicy": st.fixed_dictionaries(
+        {}, optional={"Name": TEXT | st.just("always"), "MaximumRetryCount": NUMBER}
+    ),
     "LogConfig": st.fixed_dictionaries({}, optional={"Type": TEXT | st.just("json-file"), "Config": PAIRS}),
     "BlkioDeviceReadBps": objects(Path=TEXT | st.just("/dev/null"), Rate=NUMBER),
     "ConsoleSize": st.lists(NUMBER, max_size=3),
-}  # fmt: skip
+}
 CONFIG: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(["Hostname", "Domainname", "User", "WorkingDir", "MacAddress", "StopSignal"], TEXT),
     **dict.fromkeys(["AttachStdin", "Tty", "OpenStdin", "StdinOnce", "NetworkDisabled"], st.booleans()),
@@ -65,10 +172,12 @@ CONFIG: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(["ExposedPorts", "Volumes"], SETS),
     "Labels": PAIRS,
     "StopTimeout": NUMBER,
-    "Healthcheck": st.fixed_dictionaries({}, optional={
-        "Test": TEXTS | st.just(["CMD", "true"]), "Interval": NUMBER, "Timeout": NUMBER, "Retries": NUMBER}),
+    "Healthcheck": st.fixed_dictionaries(
+        {},
+        optional={"Test": TEXTS | st.just(["CMD", "true"]), "Interval": NUMBER, "Timeout": NUMBER, "Retries": NUMBER},
+    ),
     "NetworkingConfig": st.fixed_dictionaries({"EndpointsConfig": st.dictionaries(TEXT, st.just({}), max_size=2)}),
-}  # fmt: skip
+}
 
 
 @st.composite
@@ -80,8 +189,9 @@ def documents(draw: st.DrawFn, kinds: dict[str, st.SearchStrategy[Any]]) -> dict
 
 BODIES = st.builds(
     lambda config, host: {"Image": "busybox", "Cmd": ["true"], "HostConfig": host, **config},
-    documents(CONFIG), documents(HOST),
-)  # fmt: skip
+    documents(CONFIG),
+    documents(HOST),
+)
 SLOW = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
 
 
@@ -143,9 +253,20 @@ def test_any_create_body_makes_a_container_or_a_refusal(call: Caller, body: dict
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=SLOW)
-@given(st.binary(max_size=40) | JSON.map(lambda value: json.dumps(value).encode()),
-       st.sampled_from(["/containers/create", "/volumes/create", "/auth", "/containers/nope/exec", "/containers/x/update",
-                        "/networks/create", "/exec/x/start"]))  # fmt: skip
+@given(
+    st.binary(max_size=40) | JSON.map(lambda value: json.dumps(value).encode()),
+    st.sampled_from(
+        [
+            "/containers/create",
+            "/volumes/create",
+            "/auth",
+            "/containers/nope/exec",
+            "/containers/x/update",
+            "/networks/create",
+            "/exec/x/start",
+        ]
+    ),
+)
 @example(b'{"a":' * 100_000, "/containers/create")
 @example(b"[" * 100_000, "/auth")
 @example(b'{"Image":"\\ud800"}', "/containers/create")
@@ -153,27 +274,69 @@ def test_any_bytes_are_a_body_or_refused(call: Caller, body: bytes, path: str) -
     checked(*call("POST", path, body), (path, body))
 
 
-PATHS = ["/containers/json", "/images/json", "/events?until=1", "/networks", "/volumes", "/info", "/system/df", "/version",
-         "/containers/nope/json", "/containers/nope/logs", "/images/nope/json", "/containers/nope/top",
-         "/containers/nope/stats", "/containers/nope/archive", "/images/search", "/images/get"]  # fmt: skip
+PATHS = [
+    "/containers/json",
+    "/images/json",
+    "/events?until=1",
+    "/networks",
+    "/volumes",
+    "/info",
+    "/system/df",
+    "/version",
+    "/containers/nope/json",
+    "/containers/nope/logs",
+    "/images/nope/json",
+    "/containers/nope/top",
+    "/containers/nope/stats",
+    "/containers/nope/archive",
+    "/images/search",
+    "/images/get",
+]
 FILTERS = JSON.map(json.dumps) | st.dictionaries(
-    st.sampled_from(["status", "name", "id", "label", "ancestor", "before", "since", "until", "dangling", "reference",
-                     "exited", "health", "publish", "volume", "network", "type", "event", "driver", "is-task"]),
+    st.sampled_from(
+        [
+            "status",
+            "name",
+            "id",
+            "label",
+            "ancestor",
+            "before",
+            "since",
+            "until",
+            "dangling",
+            "reference",
+            "exited",
+            "health",
+            "publish",
+            "volume",
+            "network",
+            "type",
+            "event",
+            "driver",
+            "is-task",
+        ]
+    ),
     st.lists(st.text(max_size=6), max_size=2) | st.dictionaries(st.text(max_size=6), st.booleans(), max_size=2),
-    max_size=2).map(json.dumps)  # fmt: skip
+    max_size=2,
+).map(json.dumps)
 
 
 @settings(max_examples=500, deadline=None, suppress_health_check=SLOW)
-@given(st.sampled_from(PATHS), st.dictionaries(st.sampled_from(["limit", "since", "until", "tail", "size", "all", "stdout",
-                                                                  "path", "names", "ps_args", "stream", "before"]),
-                                                 st.text(max_size=8) | st.integers().map(str), max_size=3),
-       st.none() | FILTERS)  # fmt: skip
+@given(
+    st.sampled_from(PATHS),
+    st.dictionaries(
+        st.sampled_from(
+            ["limit", "since", "until", "tail", "size", "all", "stdout", "path", "names", "ps_args", "stream", "before"]
+        ),
+        st.text(max_size=8) | st.integers().map(str),
+        max_size=3,
+    ),
+    st.none() | FILTERS,
+)
 @example("/containers/json", {"limit": "9" * 5000}, None)
 @example("/containers/json", {}, "[" * 50_000)
 @example("/events?until=1", {"since": "9" * 30}, None)
-def test_any_query_is_answered_or_refused(
-    call: Caller, path: str, query: dict[str, str], filters: str | None
-) -> None:
+def test_any_query_is_answered_or_refused(call: Caller, path: str, query: dict[str, str], filters: str | None) -> None:
     words = {name: value for name, value in query.items() if name != "until" or "events" not in path}
     if filters is not None:
         words["filters"] = filters
