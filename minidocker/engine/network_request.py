@@ -57,6 +57,21 @@ class CreateBody(msgspec.Struct, rename={"enable_ipv6": "EnableIPv6", "enable_ip
     labels: dict[str, str] | None = None
 
 
+def parse(raw: object) -> CreateBody:
+    """The body as a struct. What is null was not said, at any depth. Raises InvalidArgument: a wrong type."""
+    try:
+        return msgspec.convert(without_nulls(raw), CreateBody)
+    except msgspec.ValidationError as error:
+        raise InvalidArgument(f"invalid JSON: {error}") from None
+
+
+def without_nulls(value: object) -> object:
+    """`value` without the fields of objects that are null."""
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
 def read(body: CreateBody) -> Network:
     """The network that is asked for; its address is known if the subnet was named.
 

@@ -8,14 +8,13 @@ import pytest
 
 from minidocker.engine import network_request
 from minidocker.engine.network import Network
-from minidocker.engine.network_request import CreateBody
 from minidocker.errors import Forbidden, InvalidArgument, MinidockerError, NotFound, Unavailable, Unsupported
 
 BRIDGE = "com.docker.network.bridge."
 
 
 def read(**body: Any) -> Network:
-    return network_request.read(msgspec.convert({"Name": "mine", **body}, CreateBody))
+    return network_request.read(network_request.parse({"Name": "mine", **body}))
 
 
 def pool(**fields: Any) -> dict[str, Any]:
@@ -51,6 +50,21 @@ def test_what_was_asked_for_reaches_the_bridge_and_is_shown_as_it_was() -> None:
     assert (config.ip_range, config.reserved) == (IPv4Network("10.5.8.0/24"), (IPv4Address("10.5.8.9"),))
     assert (network.options, network.labels, network.static) == (options, {"a": "b"}, True)
     assert msgspec.to_builtins(network.pools) == wanted["Config"]
+
+
+def test_null_means_that_nothing_was_said() -> None:
+    nulls = {"Driver": None, "Options": None, "Labels": None, "Internal": None, "EnableIPv6": None,
+             "IPAM": {"Driver": None, "Options": None,
+                      "Config": [{"Subnet": "10.5.0.0/24", "IPRange": None, "Gateway": None,
+                                  "AuxiliaryAddresses": None}]}}  # fmt: skip
+    assert read(**nulls).address == "10.5.0.1/24"
+    assert read(IPAM=None).pools == read(IPAM={"Config": None}).pools == []
+
+
+@pytest.mark.parametrize("body", [{"Name": 5}, {"Internal": "yes"}, {"IPAM": []}, {"IPAM": {"Config": [5]}}])
+def test_a_wrong_type_is_named(body: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match="invalid JSON: "):
+        read(**body)
 
 
 @pytest.mark.parametrize(

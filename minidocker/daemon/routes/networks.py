@@ -11,19 +11,18 @@ import msgspec
 from aiohttp import web
 
 from minidocker.daemon import app as http
-from minidocker.engine import network_views
+from minidocker.engine import network_request, network_views
 from minidocker.engine.config import read_endpoint
 from minidocker.engine.network import Network
-from minidocker.engine.network_request import CreateBody
 from minidocker.errors import InvalidArgument, NotFound
 
 
 class ConnectBody(msgspec.Struct, rename="pascal"):
     """Which container, and how; Force: also one that is gone."""
 
-    container: str = ""
+    container: str | None = None
     endpoint_config: dict[str, Any] | None = None
-    force: bool = False
+    force: bool | None = None
 
 
 def _document(request: web.Request, network: Network, *, members: bool) -> dict[str, Any]:
@@ -49,7 +48,7 @@ async def inspect(request: web.Request) -> web.Response:
 
 async def create(request: web.Request) -> web.Response:
     """POST /networks/create."""
-    body = await http.read_json(request, CreateBody)
+    body = network_request.parse(await http.read_json(request, dict[str, Any]))
     network = await asyncio.shield(request.app[http.ENGINE].networks.create(body))
     return http.json_response({"Id": network.id, "Warning": ""}, 201)
 
@@ -60,25 +59,25 @@ async def remove(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-async def _body(request: web.Request) -> ConnectBody:
+async def _body(request: web.Request) -> tuple[ConnectBody, str]:
     body = await http.read_json(request, ConnectBody)
     if not body.container:
         raise InvalidArgument("no container was named")
-    return body
+    return body, body.container
 
 
 async def connect(request: web.Request) -> web.Response:
     """POST /networks/{name}/connect."""
-    body, name = await _body(request), http.path_name(request)
+    (body, container), name = await _body(request), http.path_name(request)
     wanted = None if body.endpoint_config is None else read_endpoint(body.endpoint_config, name)
-    await asyncio.shield(request.app[http.ENGINE].connecting.connect(name, body.container, wanted))
+    await asyncio.shield(request.app[http.ENGINE].connecting.connect(name, container, wanted))
     return web.Response()
 
 
 async def disconnect(request: web.Request) -> web.Response:
     """POST /networks/{name}/disconnect."""
-    body, name = await _body(request), http.path_name(request)
-    work = request.app[http.ENGINE].connecting.disconnect(name, body.container, force=body.force)
+    (body, container), name = await _body(request), http.path_name(request)
+    work = request.app[http.ENGINE].connecting.disconnect(name, container, force=bool(body.force))
     await asyncio.shield(work)
     return web.Response()
 
