@@ -104,17 +104,19 @@ def _pools(options: Options) -> list[Document]:
     import ipaddress
 
     pools: list[Document] = [{"Subnet": subnet} for subnet in subnets]
+
+    def pool_of(name: str, value: str) -> Document:
+        try:
+            address = ipaddress.ip_address(value.partition("/")[0])
+            return next(pool for pool in pools if address in ipaddress.ip_network(str(pool["Subnet"]), strict=False))
+        except (ValueError, StopIteration):
+            raise CommandFailure(f"no matching subnet for {name} {value}") from None
+
     for name, key in (("gateway", "Gateway"), ("ip-range", "IPRange")):
         for value in options.items(name):
-            try:
-                address = ipaddress.ip_address(value.partition("/")[0])
-                match = next(pool for pool in pools
-                             if address in ipaddress.ip_network(str(pool["Subnet"]), strict=False))
-            except (ValueError, StopIteration):
-                raise CommandFailure(f"no matching subnet for {name} {value}") from None
-            match[key] = value
-    if options.given("aux-address"):
-        pools[0]["AuxiliaryAddresses"] = split_pairs(options.items("aux-address"))
+            pool_of(name, value)[key] = value
+    for label, value in split_pairs(options.items("aux-address")).items():
+        pool_of("aux-address", value).setdefault("AuxiliaryAddresses", {})[label] = value
     return pools
 
 

@@ -142,12 +142,20 @@ class Attachments:
     def allocate_all(self, record: Record, undo: Callable[[Undo], object]) -> Attached:
         """An endpoint on every network of a container that starts. undo: told how to give each back."""
         attached = Attached()
+        first = self._name_of(first_network(record.host))
         for name in wanted(record):
-            mac = record.config.mac_address if name == first_network(record.host) else ""
+            mac = record.config.mac_address if name == first else ""
             bridge, endpoint = self.allocate(record, name, attached.endpoints, mac=mac)
             undo(lambda bridge=bridge, endpoint=endpoint: bridge.release(endpoint))  # type: ignore[misc]
             attached.endpoints[name] = endpoint
         return attached
+
+    def _name_of(self, text: str) -> str:
+        """The name of the network that a mode means: it may be an ID."""
+        try:
+            return self._networks.get(text).name
+        except NotFound:
+            return text
 
     def attach_all(self, record: Record, attached: Attached, pid: int) -> None:
         """Interfaces into the namespace of `pid`, ports on the network that leads out. Raises PortUnavailable."""
