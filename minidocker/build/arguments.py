@@ -2,7 +2,7 @@
 
 Source  Dockerfile reference, "ARG" (scope, ENV wins, predefined arguments, automatic platform arguments).
 Rules   - --build-arg wins over a default; one without a value takes the default away.
-        - an ARG before the first FROM is for the FROM lines; a stage that names it again without a default gets its value.
+        - an ARG before the first FROM is for the FROM lines; a stage that names it again without a default has it.
         - the predefined proxies need no ARG, and do not change what the cache compares unless an ARG names them.
 """
 

@@ -1,8 +1,8 @@
 """The build cache: whether an image is here already that a step would make. The decision is data.
 
 Source  moby image/cache (compare, and what --cache-from may restore).
-Rules   - a step's key is its parent image and the configuration it would run with: the command says what the instruction
-          does, and for COPY and ADD the sum of what is copied (storage.sums; times count for nothing).
+Rules   - a step's key is its parent image and the configuration it would run with: its command says what the
+          instruction does, and for COPY and ADD the sum of what is copied (storage.sums; times count for nothing).
         - every image of a step keeps that configuration (`container_config`), so there is no other file to go stale.
         - after the first miss of a stage nothing is looked up any more: a later step stands on what is new.
         - pure: a notebook can give it images and ask.

@@ -14,6 +14,7 @@ import msgspec
 
 from minidocker.build import healthcheck
 from minidocker.build.expansion import Lexer, go_quoted_list
+from minidocker.build.instructions import Arg as ArgInstruction
 from minidocker.build.instructions import (
     Cmd,
     CommandLine,
@@ -27,7 +28,6 @@ from minidocker.build.instructions import (
     Text,
     Words,
 )
-from minidocker.build.instructions import Arg as ArgInstruction
 from minidocker.engine import validate
 from minidocker.errors import InvalidArgument
 from minidocker.oci.image_config import ExecutionConfig
@@ -216,8 +216,7 @@ def destination(path: str, config: ExecutionConfig) -> str:
     if path.startswith("/"):
         return path
     joined = posixpath.normpath(posixpath.join("/", config.working_dir or "/", path))
-    ends = path.endswith("/") or path in (".", "./") or path.endswith("/.")
-    return "/" + joined.lstrip("/") + ("/" if ends and joined != "/" else "")
+    return "/" + joined.lstrip("/") + ("/" if path.endswith("/") and joined != "/" else "")
 
 
 def chmod_bits(text: str) -> int | None:

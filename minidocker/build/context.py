@@ -172,7 +172,7 @@ class Context:
         return found[1]
 
     def walk(self, node: Node | None = None, prefix: str = "") -> Iterator[tuple[str, Node]]:
-        """All below a directory (None: the root), by name, a directory before what is in it; paths start with `prefix`."""
+        """All below a directory (None: the root), by name, a directory before what is in it; paths begin so."""
         waiting = [(prefix, node or self.root)]
         while waiting:
             path, found = waiting.pop()

@@ -306,7 +306,8 @@ def _copy(line: Line, escape: str) -> Copy:
     documents = {document.word: document for document in line.heredocs}
     if len(words) < 2:
         raise InvalidArgument(
-            f"{line.name} requires at least two arguments, but only one was provided. Destination could not be determined"
+            f"{line.name} requires at least two arguments, but only one was provided. "
+            "Destination could not be determined"
         )
     sources = tuple(word for word in words[:-1] if word not in documents)
     found = tuple(documents[word] for word in words[:-1] if word in documents)

@@ -108,25 +108,48 @@ def decode(content: bytes) -> list[Put]:
 
 
 class Assembler:
-    """Carries out a plan in the tree `root_fd`. archives: by number; source_fd: the other image's tree, -1: none."""
+    """Carries out a plan in the tree `root_fd`, an overlay whose upper directory is `upper_fd`.
 
-    def __init__(self, root_fd: int, archives: Sequence[int] = (), source_fd: int = -1) -> None:
-        self._root, self._archives, self._source = root_fd, archives, source_fd
+    archives   by number.
+    source_fd  the other image's tree, -1: none.
+    """
 
-    def put(self, put: Put) -> None:
-        """Raises InvalidArgument: it cannot be put there. NotFound: no such source. What Extractor.put raises."""
+    def __init__(self, root_fd: int, upper_fd: int, archives: Sequence[int] = (), source_fd: int = -1) -> None:
+        self._root, self._upper, self._archives, self._source = root_fd, upper_fd, archives, source_fd
+
+    def carry_out(self, plan: Sequence[Put]) -> None:
+        """All of a plan. Raises InvalidArgument: it cannot be put there. NotFound: no such source. As Extractor.put."""
+        for number, put in enumerate(plan, 1):
+            if number == len(plan) and put.kind == TREE:
+                self._put_last_tree(put)
+            else:
+                self._put(put)
+
+    def _put_last_tree(self, put: Put) -> None:
+        """Into the upper directory itself, at twice the speed: what is new hides what has its name in the layers below.
+
+        Only for the last one, since nobody may look through the overlay any more.
+        """
+        target = copying.link_target(self._root, put.destination)
+        self._make(target, (0, 0), put.owner or (0, 0))
+        fd = open_in_root(self._root, target, _READ_DIRECTORY)
+        os.fchmod(fd, stat.S_IMODE(os.fstat(fd).st_mode))  # copies the directory up, if it is not there yet
+        os.close(fd)
+        self._extract(self._upper, target, self._tree(put), put)
+
+    def _put(self, put: Put) -> None:
         target = copying.link_target(self._root, put.destination)
         owner = put.owner or (0, 0)
         if put.kind == MAKE:
             self._make(target, owner, owner)
         elif put.kind == TREE:
             self._make(target, (0, 0), owner)
-            self._extract(target, self._tree(put), put)
+            self._extract(self._root, target, self._tree(put), put)
         elif put.kind == SINGLE:
             into = put.destination.endswith("/") or self._is_directory(target)
             directory, _, leaf = (f"{target}/{put.name}" if into else target).rpartition("/")
             self._make(directory or "/", owner, owner)
-            self._extract(directory or "/", self._single(put, leaf), put)
+            self._extract(self._root, directory or "/", self._single(put, leaf), put)
         else:
             self._make(target, (0, 0), (0, 0))
             self._unpack(target, put)
@@ -160,8 +183,8 @@ class Assembler:
         finally:
             os.close(here)
 
-    def _extract(self, base: str, found: Iterator[tuple[TarEntry, Data]], put: Put) -> None:
-        with Extractor(self._root, base=base, owner=put.owner) as extractor:
+    def _extract(self, root_fd: int, base: str, found: Iterator[tuple[TarEntry, Data]], put: Put) -> None:
+        with Extractor(root_fd, base=base, owner=put.owner) as extractor:
             for entry, data in found:
                 if put.mode is not None:
                     entry.mode = put.mode

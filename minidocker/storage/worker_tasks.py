@@ -334,11 +334,10 @@ def _assemble(request: protocol.Assemble, fds: list[int], _: Report) -> Digest:
     source = _mounted(request.source, request.mount_at) if request.source else -1
     upper = os.open(str(request.place.upperdir), os.O_RDONLY | os.O_DIRECTORY)
     root = confine(_mounted(request.place))
-    assembler = assembly.Assembler(root, archives, source)
+    assembler = assembly.Assembler(root, upper, archives, source)
     with FileIO(plan_fd, "rb") as file:
         plan = assembly.decode(file.readall() or b"")
-    for put in plan:
-        assembler.put(put)
+    assembler.carry_out(plan)
     output = _Output(output_fd, compress=request.compress)
     diff.write_layer(upper, output.write)
     return output.finish()
