@@ -116,7 +116,9 @@ def _pools(options: Options) -> list[Document]:
         for value in options.items(name):
             pool_of(name, value)[key] = value
     for label, value in split_pairs(options.items("aux-address")).items():
-        pool_of("aux-address", value).setdefault("AuxiliaryAddresses", {})[label] = value
+        pool = pool_of("aux-address", value)
+        known = pool.get("AuxiliaryAddresses")
+        pool["AuxiliaryAddresses"] = {**(known if isinstance(known, dict) else {}), label: value}
     return pools
 
 

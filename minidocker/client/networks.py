@@ -65,9 +65,9 @@ class Networks:
         created = document(self.transport.request("POST", "/networks/create", body=body).json())
         return self.get(str(created["Id"]))
 
-    def prune(self, *, filters: Mapping[str, Sequence[str]] | None = None) -> list[str]:
+    def prune(self, *, filters: Mapping[str, Sequence[str]] | None = None) -> Sequence[str]:
         """Remove the networks that no running container is in. Returns their names."""
         response = self.transport.request("POST", "/networks/prune", query={"filters": dict(filters or {})})
-        names = document(response.json()).get("NetworksDeleted") or []
-        assert isinstance(names, list)
+        names = document(response.json()).get("NetworksDeleted") or ()
+        assert isinstance(names, Sequence)
         return [str(name) for name in names]
