@@ -6,6 +6,7 @@ Rules   - pure data, on the hot path; a module is imported only when its command
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "attach": ("attach", "ATTACH", "Connect this terminal's streams to a running container"),
+    "build": ("build", "BUILD", "Build an image from a Dockerfile"),
     "check": ("course", "CHECK", "Check an exercise of the course"),
     "commit": ("capture", "COMMIT", "Make an image from what a container changed"),
     "completion": ("completion", "COMPLETION", "Print what makes a shell complete this command line"),
@@ -69,7 +70,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 
 _CONTAINER = ("attach", "commit", "cp", "create", "diff", "exec", "export", "kill", "logs", "pause", "port", "rename",
               "restart", "rm", "run", "start", "stats", "stop", "top", "unpause", "update", "wait")
-_IMAGE = ("history", "import", "load", "pull", "push", "save", "tag")
+_IMAGE = ("build", "history", "import", "load", "pull", "push", "save", "tag")
 _NETWORK = ("connect", "create", "disconnect", "inspect", "ls", "prune", "rm")
 _VOLUME = ("create", "inspect", "ls", "prune", "rm")
 

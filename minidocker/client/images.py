@@ -106,8 +106,8 @@ class Images:
         return self.get(reference)
 
     def build(self, path: str, *, tag: str = "", dockerfile: str = "Dockerfile",
-              build_args: Mapping[str, str] | None = None, target: str = "", no_cache: bool = False, pull: bool = False, explain: bool = False,
-              progress: Progress | None = None) -> Image:
+              build_args: Mapping[str, str] | None = None, target: str = "", no_cache: bool = False,
+              pull: bool = False, explain: bool = False, progress: Progress | None = None) -> Image:
         """Build an image from the directory `path`, without what its .dockerignore names.
 
         dockerfile  its path in the directory.
