@@ -15,10 +15,10 @@ from minidocker.engine import attachments, etc_files, links
 from minidocker.engine.container import Container, Record
 from minidocker.errors import MinidockerError, NotFound
 from minidocker.network.names import Names
-from minidocker.network.resolver import Policy, Resolver
 
 if TYPE_CHECKING:
     from minidocker.engine.engine import Engine
+    from minidocker.network.resolver import Policy, Resolver
 
 log = logging.getLogger(__name__)
 
@@ -114,13 +114,15 @@ class Resolving:
             for one in sockets:
                 one.close()
             return
+        from minidocker.network.resolver import Resolver  # 4 MB, for user-defined networks alone
+
         self.end(container.id)
         zone = OwnZone(self._names, container.record, self._user_defined)
         resolver = self._resolvers[container.id] = Resolver(zone, self._policy(container), sockets)
         self._engine.supervision.on_end(pidfd, lambda: self._ended(container.id, resolver))
         await resolver.start()
 
-    async def _ended(self, id: str, resolver: Resolver) -> None:
+    async def _ended(self, id: str, resolver: "Resolver") -> None:
         if self._resolvers.get(id) is resolver:
             self.end(id)
 
@@ -135,7 +137,9 @@ class Resolving:
         for id in list(self._resolvers):
             self.end(id)
 
-    def _policy(self, container: Container) -> Policy:
+    def _policy(self, container: Container) -> "Policy":
+        from minidocker.network.resolver import Policy
+
         record = container.record
         leads_out = bool(attachments.gateway_network(record.networks, record.attached))
         servers = etc_files.upstreams(record)[:MAX_SERVERS] if leads_out else []
@@ -146,5 +150,3 @@ class Resolving:
         resolver = self._resolvers.get(container.id)
         if resolver is not None:
             resolver.policy = self._policy(container)
-
-

@@ -2,7 +2,8 @@
 
 Source  DESIGN section 3; CVE-2018-15664 and CVE-2019-14271 for why files of strangers are handled in a chrooted child
         that loads nothing any more.
-Rules   - the fork server behind it starts at the first use and again if it died.
+Rules   - the fork server behind it starts at the first use, ends when it was idle for a while (it holds 12 MB), and
+          starts again for the next use (50 ms), also if it died.
         - at most two layers are unpacked at a time: more would only wait for the disk.
         - a call that fails or is interrupted kills its child and waits for its end before it returns, so the caller may
           remove what the child wrote.
@@ -15,6 +16,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -37,19 +39,27 @@ __all__ = ["Bind", "Place", "Running", "Stopped", "Unpacked", "Worker", "main"]
 T = TypeVar("T")
 Progress = Callable[[int], object]
 _UNPACKS_AT_A_TIME = 2
+_IDLE_SECONDS = 3.0
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Worker:
     """Use from any thread. `close()` ends the fork server.
 
-    exec_root    named in the processes' argv.
-    python_path  where the worker may import libraries from.
+    exec_root     named in the processes' argv.
+    python_path   where the worker may import libraries from.
+    idle_seconds  how long the fork server stays after the last use.
     """
 
-    def __init__(self, exec_root: Path, python_path: Sequence[str] = tuple(sys.path)) -> None:
+    def __init__(
+        self, exec_root: Path, python_path: Sequence[str] = tuple(sys.path), *, idle_seconds: float = _IDLE_SECONDS
+    ) -> None:
         self._exec_root = exec_root
         self._python_path = python_path
+        self._idle_seconds = idle_seconds
+        self._calls = 0  # under way: none may lose its server, with which it would end
+        self._last_use = 0.0
+        self._timer: threading.Timer | None = None
         self._server: ForkServer | None = None
         self._lock = threading.Lock()
         self._slots = threading.BoundedSemaphore(_UNPACKS_AT_A_TIME)
@@ -202,8 +212,39 @@ class Worker:
         """End the fork server, if it runs."""
         with self._lock:
             server, self._server = self._server, None
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
         if server is not None:
             server.close()
+
+    def _begin(self) -> None:
+        with self._lock:
+            self._calls += 1
+
+    def _end(self) -> None:
+        with self._lock:
+            self._calls -= 1
+            self._last_use = time.monotonic()
+            if not self._calls and self._server is not None and self._timer is None:
+                self._look_again_in(self._idle_seconds)
+
+    def _look_again_in(self, seconds: float) -> None:
+        self._timer = threading.Timer(seconds, self._end_if_idle)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _end_if_idle(self) -> None:
+        with self._lock:
+            self._timer = None
+            if self._calls or self._server is None:
+                return  # the end of the last call sets a new timer
+            left = self._last_use + self._idle_seconds - time.monotonic()
+            if left > 0:
+                self._look_again_in(left)
+                return
+            server, self._server = self._server, None
+        server.close()
 
     def _ask(self, request: protocol.Request, fds: Sequence[int], kind: type[T] | None) -> T:
         with self._start(request, fds) as call:
@@ -211,14 +252,16 @@ class Worker:
 
     def _start(self, request: protocol.Request, fds: Sequence[int]) -> "_Call":
         ours, theirs = socket.socketpair()
+        self._begin()
         try:
             forked = self._fork(codec.encode(request), [theirs.fileno(), *fds])
         except BaseException:
             ours.close()
+            self._end()
             raise
         finally:
             theirs.close()
-        return _Call(forked, ours)
+        return _Call(forked, ours, self._end)
 
     def _fork(self, request: bytes, fds: Sequence[int]) -> ForkedProcess:
         for attempt in range(2):
@@ -249,9 +292,10 @@ class Worker:
 class _Call:
     """One child at work. Leaving the context ends it, whatever it is doing, and waits for that."""
 
-    def __init__(self, forked: ForkedProcess, channel: socket.socket) -> None:
+    def __init__(self, forked: ForkedProcess, channel: socket.socket, ended: Callable[[], None]) -> None:
         self._forked = forked
         self._channel = channel
+        self._ended = ended
 
     def __enter__(self) -> "_Call":
         return self
@@ -266,6 +310,7 @@ class _Call:
         poll.register(self._forked.pidfd, select.POLLIN)
         poll.poll()
         os.close(self._forked.pidfd)
+        self._ended()
 
     def result(self, kind: type[T] | None, on_progress: Progress | None) -> T:
         """Wait for the answer. Raises what the child raised; Unavailable: it was killed."""

@@ -381,3 +381,15 @@ def test_options_escape_what_separates_them() -> None:
     assert overlay.options("l/A", None, None, in_user_namespace=True) == "lowerdir=l/A,userxattr"
     with pytest.raises(InvalidArgument, match="shorter path"):
         overlay.options("l/A", "/" + "u" * 4000, "/" + "w" * 100)
+
+
+def test_an_idle_worker_ends_and_comes_back(tmp_path: Path) -> None:
+    worker = Worker(tmp_path / "run", idle_seconds=0)
+    (tmp_path / "target").mkdir()
+    try:
+        for _ in range(2):
+            worker.unpack(Path(os.devnull), tmp_path / "target")
+            while worker.pid is not None:  # the timer's thread ends it
+                os.sched_yield()
+    finally:
+        worker.close()
