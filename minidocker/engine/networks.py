@@ -240,12 +240,11 @@ class Networks:
                 log.error("network is damaged and left out", extra={"path": str(path), "reason": str(error)})
                 continue
             self._networks.setdefault(network.name, network)
-        default = self._engine.network
-        if default is not None:
-            default.ensure()
         for network in self._networks.values():
             if network.user_defined:
                 self._restore_one(network)
+        if self._engine.network is not None:
+            self._engine.network.ensure()  # last: it may choose a subnet, and must not choose one of theirs
         for name, bridge in self._bridges.items():
             bridge.adopt([one for one in live if one.endpoint.network == name])
         self._sweep()
