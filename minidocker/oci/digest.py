@@ -5,7 +5,6 @@ Rules   - only sha256 is accepted: every registry and tool speaks it, and one al
         - a Digest is a str, so it prints, sorts and hashes as its text; it can only be made from valid text.
 """
 
-import hashlib
 from typing import Protocol
 
 
@@ -26,6 +25,8 @@ class Digest(str):
     @classmethod
     def of(cls, content: bytes) -> "Digest":
         """The digest of `content`."""
+        import hashlib  # half a megabyte, which the launcher does without
+
         return cls("sha256:" + hashlib.sha256(content).hexdigest())
 
     @classmethod

@@ -6,9 +6,9 @@ Rules   - by descriptors only, links copied as links, never followed: the tree i
 """
 
 import os
-import shutil
 import stat
 
+_CHUNK_BYTES = 1 << 18
 _SOURCE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -39,6 +39,7 @@ def _copy(name: str, source: int, target: int) -> None:
             open(os.open(name, _SOURCE, dir_fd=source), "rb") as old,
             open(os.open(name, _NEW_FILE, 0o600, dir_fd=target), "wb") as new,
         ):
-            shutil.copyfileobj(old, new)
+            while chunk := old.read(_CHUNK_BYTES):
+                new.write(chunk)
             os.fchown(new.fileno(), status.st_uid, status.st_gid)
             os.fchmod(new.fileno(), stat.S_IMODE(status.st_mode))

@@ -8,7 +8,6 @@ Rules   - what a monitor's code makes the interpreter write (specialised code, c
 """
 
 import os
-import shutil
 from pathlib import Path
 
 from minidocker.linux import syscall
@@ -71,16 +70,16 @@ def rehearse(exec_root: Path) -> None:
     directory = exec_root / f"rehearsal-{os.getpid()}"
     try:
         directory.mkdir(parents=True, mode=0o700)
-        for number in range(_TIMES):
-            _play(directory / str(number))
+        for _ in range(_TIMES):
+            _play(directory)
+            for name in os.listdir(directory):
+                os.unlink(directory / name)
+        directory.rmdir()
     except OSError:
         pass  # no place for it
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _play(directory: Path) -> None:
-    directory.mkdir()
     daemon, theirs = Channel.pair()
     daemon.send(Message("start"))
     Monitor(_Rehearsed(directory), theirs).run()
