@@ -210,6 +210,10 @@ class IgnoreList:
                 raise BadPattern('illegal exclusion pattern: "!"')
             self._lines.append(_Ignored(clean(stripped)))
 
+    def text(self) -> str:
+        """The patterns as a .dockerignore's lines."""
+        return "".join(f"{'!' if line.exception else ''}{line.pattern}\n" for line in self._lines)
+
     def ignores(self, path: str) -> bool:
         """Whether `path` (relative, no leading slash), or a directory that it is in, is ignored."""
         ignored = False

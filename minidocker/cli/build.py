@@ -13,7 +13,7 @@ from minidocker.cli.options import Options, UsageError
 from minidocker.cli.progress import Display
 from minidocker.cli.session import Command, CommandFailure, Session
 from minidocker.cli.values import human_size
-from minidocker.client.context import BadPattern, IgnoreList, ignore_list, pack
+from minidocker.client.context import IGNORE_FILE, BadPattern, IgnoreList, ignore_list, pack
 from minidocker.client.documents import dumps
 
 BUILD_OPTIONS = """
@@ -134,9 +134,14 @@ def _context(operand: str, options: Options) -> tuple[str, Iterator[bytes]]:
         text = f'path "{operand}" not found' if reason == "not found" else f"context must be a directory: {operand}"
         raise CommandFailure(f"unable to prepare context: {text}")
     name, elsewhere = _dockerfile(operand, options.text("file"))
-    extra = {} if elsewhere is None else {name: elsewhere}
     try:
-        return name, pack(operand, ignore_list(operand, "" if extra else name), extra)
+        if elsewhere is None:
+            return name, pack(operand, ignore_list(operand, name))
+        # A Dockerfile from elsewhere is no part of the context: the daemon is told to ignore what was added for it.
+        own = ignore_list(operand, "").text()
+        ignored = f"{own}{IGNORE_FILE}\n{name}\n"
+        extra = {name: elsewhere, IGNORE_FILE: ignored.encode()}
+        return name, pack(operand, IgnoreList([*own.splitlines(), IGNORE_FILE]), extra)
     except BadPattern as error:
         raise CommandFailure(f"error checking context: {error}") from None
 

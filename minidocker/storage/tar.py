@@ -8,6 +8,7 @@ Rules   - strict, since strangers write what we read: a wrong checksum, a negati
         - an archive ends at its two zero blocks, or where the stream ends between two entries, as in Go's reader.
 """
 
+import contextlib
 from collections.abc import Iterator
 
 import msgspec
@@ -108,10 +109,14 @@ class TarReader:
         return bytes(content)
 
     def _skip_rest(self) -> None:
-        rest = self._unread + self._padding
-        if rest:
-            self._unread = self._padding = 0
-            self._stream.skip(rest)
+        unread, padding = self._unread, self._padding
+        self._unread = self._padding = 0
+        if unread:
+            self._stream.skip(unread)
+        if padding:
+            # Some writers (docker build -f elsewhere) end with the last file's last byte: nothing of it is missing.
+            with contextlib.suppress(Truncated):
+                self._stream.skip(padding)
 
     def _next(self) -> TarEntry | None:
         """The next entry with all extended headers before it applied; None at the end."""
