@@ -12,8 +12,11 @@ from minidocker.oci.reference import Reference
 
 DIGEST = "sha256:" + "a" * 64
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
-JSON = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner,
-                                                                                      max_size=4), max_leaves=12)  # fmt: skip
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
 TYPES = [*manifest.ACCEPTED_TYPES, *manifest.SCHEMA1, *manifest.CONFIG_TYPES, *manifest.LAYER_COMPRESSIONS, ""]
 VALUES = JSON | st.sampled_from([*TYPES, DIGEST, "sha256:" + "A" * 64, 2, -1, 1 << 63, 1 << 200])
 

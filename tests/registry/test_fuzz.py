@@ -67,7 +67,9 @@ def test_any_auth_header_is_credentials_or_refused(text: str) -> None:
 
 
 @settings(max_examples=2000, deadline=None)
-@given(st.text(max_size=40) | st.integers().map(str) | st.datetimes().map(lambda when: when.strftime("%a, %d %b %Y %T")))
+@given(
+    st.text(max_size=40) | st.integers().map(str) | st.datetimes().map(lambda when: when.strftime("%a, %d %b %Y %T"))
+)
 @example("9" * 5000)
 @example("Thu, 01 Jan 99999 00:00:00 GMT")
 def test_any_retry_after_is_a_time_or_nothing(text: str) -> None:

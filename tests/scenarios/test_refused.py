@@ -1,4 +1,4 @@
-"""Refused input: each bad request is answered by 4xx and one sentence, and the daemon's log stays free of tracebacks."""
+"""Refused input: each bad request is answered by 4xx and one sentence, and the daemon's log has no traceback."""
 
 import http.client
 import json
