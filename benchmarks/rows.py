@@ -20,6 +20,7 @@ from minidocker.runtime.lifecycle import LAUNCHER, Runtime
 
 IMAGE = "busybox"
 BATCH = 20
+SETTLE_SECONDS = 5  # after the images were loaded: what a daemon needs only for that may go
 
 
 def with_goal(row: Row, goal: float, *peers: str) -> Row:
@@ -135,6 +136,7 @@ def twenty(engines: list[Engine]) -> list[Row]:
     removed: dict[str, list[float]] = {}
     each: dict[str, list[float]] = {}
     base: dict[str, list[float]] = {}
+    time.sleep(SETTLE_SECONDS)
     for engine in engines:
         idle = engine.daemon_pids()
         base[engine.name] = [pss_mib(idle)]
