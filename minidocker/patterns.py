@@ -101,17 +101,14 @@ def _class(pattern: str, at: int) -> "tuple[Takes, int]":
     return takes, at + 1
 
 
-def _compile(pattern: str, *, double_stars: bool) -> "list[Token]":
+def _compile(pattern: str) -> "list[Token]":
+    """A pattern of filepath.Match."""
     tokens: list[Token] = []
     at = 0
     while at < len(pattern):
         char = pattern[at]
         at += 1
-        if char == "*" and double_stars and pattern[at : at + 1] == "*":
-            at += 1
-            at += pattern[at : at + 1] == "/"
-            tokens += _DIRECTORIES if at < len(pattern) else [(_MANY, _any)]
-        elif char == "*":
+        if char == "*":
             tokens.append((_MANY, _no_slash))
         elif char == "?":
             tokens.append((_ONE, _no_slash))
@@ -126,6 +123,103 @@ def _compile(pattern: str, *, double_stars: bool) -> "list[Token]":
         else:
             tokens.append((_ONE, _is(char)))
     return tokens
+
+
+# What a backslash and a letter mean to a regular expression of Go; other letters and digits are errors there.
+_CONTROLS = {"a": "\a", "f": "\f", "t": "\t", "n": "\n", "r": "\r", "v": "\v"}
+_KINDS: "dict[str, Takes]" = {
+    "d": lambda char: char.isascii() and char.isdigit(),
+    "s": lambda char: char in "\t\n\f\r ",
+    "w": lambda char: char == "_" or (char.isascii() and char.isalnum()),
+}
+
+
+def _regular(pattern: str) -> "list[Token]":
+    """A .dockerignore's pattern: Docker makes a regular expression of it, step by step, and so the same is read here.
+
+    That is why `[*]` is no star in a class: the star is replaced first, and the class ends before it.
+    """
+    at, text = 0, ""
+    while at < len(pattern):
+        char = pattern[at]
+        at += 1
+        if char == "*" and pattern[at : at + 1] == "*":
+            at += 1
+            at += pattern[at : at + 1] == "/"
+            text += "(.*/)?" if at < len(pattern) else ".*"
+        elif char in "*?":
+            text += "[^/]" + char.replace("?", "")
+        elif char in ".+()|{}$":
+            text += "\\" + char
+        elif char == "\\":
+            text += char + (pattern[at : at + 1] or char)
+            at += 1
+        else:
+            text += char
+    return _of_regular(text, pattern)
+
+
+def _of_regular(text: str, pattern: str) -> "list[Token]":
+    """The expression's tokens: of all that one can hold, only what `_regular` writes."""
+    tokens: list[Token] = []
+    at = 0
+    while at < len(text):
+        if text.startswith("(.*/)?", at):
+            tokens += _DIRECTORIES
+            at += len("(.*/)?")
+            continue
+        char = text[at]
+        at += 1
+        if char == "*":
+            if not tokens:
+                raise BadPattern(f"syntax error in pattern: {pattern}")
+            tokens[-1] = (_MANY, tokens[-1][1])
+        elif char == "[":
+            takes, at = _regular_class(text, at, pattern)
+            tokens.append((_ONE, takes))
+        elif char == "\\":
+            tokens.append((_ONE, _escaped(text[at], pattern)))
+            at += 1
+        elif char == "^":
+            tokens.append((_ONE, lambda _: False))  # the text's beginning, which is not here
+        else:
+            tokens.append((_ONE, _any if char == "." else _is(char)))
+    return tokens
+
+
+def _escaped(char: str, pattern: str) -> "Takes":
+    if char in _CONTROLS:
+        return _is(_CONTROLS[char])
+    if char.lower() in _KINDS:
+        kind, wanted = _KINDS[char.lower()], char.islower()
+        return lambda found: kind(found) == wanted
+    if char.isalnum() and char.isascii():
+        raise BadPattern(f"syntax error in pattern: {pattern}")
+    return _is(char)
+
+
+def _regular_class(text: str, at: int, pattern: str) -> "tuple[Takes, int]":
+    negated = text[at : at + 1] == "^"
+    at += negated
+    parts: list[Takes] = []
+    while not parts or text[at : at + 1] != "]":
+        first, at = _regular_character(text, at, pattern)
+        if text[at : at + 1] == "-" and text[at + 1 : at + 2] not in ("", "]"):
+            last, at = _regular_character(text, at + 1, pattern)
+            parts.append(lambda char, low=first, high=last: low <= char <= high)  # type: ignore[misc]
+        else:
+            parts.append(_is(first))
+    return (lambda char: any(part(char) for part in parts) != negated), at + 1
+
+
+def _regular_character(text: str, at: int, pattern: str) -> tuple[str, int]:
+    if text[at : at + 1] == "\\":
+        at += 1
+        if text[at : at + 1] in _CONTROLS:
+            return _CONTROLS[text[at]], at + 1
+    if at >= len(text):
+        raise BadPattern(f"syntax error in pattern: {pattern}")
+    return text[at], at + 1
 
 
 def has_wildcard(path: str) -> bool:
@@ -144,7 +238,7 @@ class Glob:
     """A pattern of Go's filepath.Match. Raises BadPattern."""
 
     def __init__(self, pattern: str) -> None:
-        self._tokens = _compile(pattern, double_stars=False)
+        self._tokens = _compile(pattern)
 
     def matches(self, path: str) -> bool:
         """Whether all of `path` fits: `*` and `?` never take a slash."""
@@ -177,7 +271,7 @@ class _Ignored:
         # As the original: two stars in front of a plain text are "ends with", whatever stands before.
         self._suffix = self.pattern[2:] if self.pattern.startswith("**") and plain else None
         self._is_plain = plain and not any(char in "*?[]\\" for char in self.pattern[:2])
-        self._tokens = _compile(self.pattern, double_stars=True)
+        self._tokens = _regular(self.pattern)
 
     def matches(self, path: str) -> bool:
         """Whether it fits the path or a directory above it."""
