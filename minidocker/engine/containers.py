@@ -257,6 +257,8 @@ class Containers:
         warnings = []
         if record.host.privileged and record.host.masked_paths is not None:
             warnings.append("masked paths are set on a privileged container")
+        if record.host.network_mode == "host" and record.host.port_bindings:
+            warnings.append("Published ports are discarded when using host network mode")
         return warnings
 
     # -- list --
@@ -306,7 +308,10 @@ class Containers:
         """Give it another name. Raises InvalidArgument: no name, the same name. Conflict: in use."""
         if not name:
             raise InvalidArgument("Neither old nor new names may be empty")
-        wanted = names.check_name(name)
+        try:
+            wanted = names.check_name("/" + name.removeprefix("/"))
+        except InvalidArgument as error:
+            raise InvalidArgument(f"Error when allocating new name: {error}") from None
         async with container.lock:
             old = container.record.name
             if wanted == old:

@@ -34,7 +34,7 @@ _FLAT = {
 def ports_document(record: Record) -> Document:
     """NetworkSettings.Ports: exposed ports, with where they are published."""
     ports: Document = {}
-    if record.state.running:
+    if record.attached:
         for exposed in record.config.exposed_ports or {}:
             ports[exposed if "/" in exposed else f"{exposed}/tcp"] = None
     for bound in record.ports:

@@ -57,7 +57,7 @@ class Remover:
         name = self._name_meant(text, image)
         by_name = name is not None
         if name is not None:
-            self._check_last_name(name, image, force=force)
+            self._check_last_name(text, image, force=force)
             gone += self._untag_with_digests(name, image)
             if self._images.references(image.id):
                 return gone
@@ -76,11 +76,11 @@ class Remover:
             raise NotFound(f"No such image: {reference.familiar}")
         return reference
 
-    def _check_last_name(self, name: Reference, image: Image, *, force: bool) -> None:
+    def _check_last_name(self, text: str, image: Image, *, force: bool) -> None:
         user = next(iter(self._users(image.id)), None)
         if user is not None and not force and _is_single(self._images.references(image.id)):
             raise Conflict(
-                f'conflict: unable to remove repository reference "{name.familiar}" (must force) - '
+                f'conflict: unable to remove repository reference "{text}" (must force) - '
                 f"container {user.id[:12]} is using its referenced image {image.id.short}"
             )
 

@@ -49,5 +49,6 @@ def top(pids: Collection[int], ps_args: str) -> dict[str, list[str] | list[list[
     except subprocess.TimeoutExpired:
         raise Unavailable(f"ps did not end within {TIMEOUT_SECONDS} seconds") from None
     if done.returncode != 0:
-        raise InvalidArgument(f"error running ps: {done.stderr.strip() or f'exit status {done.returncode}'}")
+        first = next((line for line in done.stderr.splitlines() if line.strip()), f"exit status {done.returncode}")
+        raise InvalidArgument(f"ps: {first}")
     return parse(done.stdout, pids)

@@ -129,13 +129,10 @@ def _default_mounts(record: Record, facts: Facts) -> list[oci.Mount]:
         oci.Mount("/sys", "sysfs", "sysfs", ["nosuid", "noexec", "nodev", access]),
         oci.Mount("/sys/fs/cgroup", "cgroup", "cgroup", [access, "nosuid", "noexec", "nodev"]),
     ]
-    if host.ipc_mode == "host":
-        return [
-            *mounts,
-            oci.Mount("/dev/mqueue", "bind", "/dev/mqueue", ["rbind", "nosuid", "noexec", "nodev"]),
-            oci.Mount("/dev/shm", "bind", "/dev/shm", ["rbind", "nosuid", "noexec", "nodev"]),
-        ]
+    # Of the IPC namespace that it is mounted in: with ipc=host the host's queues, mounted there or not.
     mounts.append(oci.Mount("/dev/mqueue", "mqueue", "mqueue", ["nosuid", "noexec", "nodev"]))
+    if host.ipc_mode == "host":
+        return [*mounts, oci.Mount("/dev/shm", "bind", "/dev/shm", ["rbind", "nosuid", "noexec", "nodev"])]
     if host.ipc_mode.startswith("container:"):
         pid_path = facts.joined["ipc"].removesuffix("/ns/ipc")
         return [

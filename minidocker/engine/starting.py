@@ -235,7 +235,10 @@ def _numbers(path: str) -> tuple[int, int]:
     try:
         status = os.stat(path)
     except OSError as error:
-        raise NotFound(f"error gathering device information for {path}: {error.strerror}") from None
+        reason = (error.strerror or "").lower()
+        raise NotFound(
+            f'error gathering device information while adding custom device "{path}": {reason}'
+        ) from None
     if not stat.S_ISBLK(status.st_mode) and not stat.S_ISCHR(status.st_mode):
         raise InvalidArgument(f"{path} is not a device node")
     return os.major(status.st_rdev), os.minor(status.st_rdev)

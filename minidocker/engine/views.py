@@ -177,7 +177,7 @@ def port_document(port: Published) -> Document:
 def _summary_ports(record: Record) -> list[Document]:
     ports = [port_document(port) for port in record.ports]
     published = {(port.container_port, port.protocol) for port in record.ports}
-    for exposed in (record.config.exposed_ports or {}) if record.state.running else {}:
+    for exposed in (record.config.exposed_ports or {}) if record.attached else {}:
         number, _, protocol = exposed.partition("/")
         if number.isdecimal() and (int(number), protocol or "tcp") not in published:
             ports.append({"PrivatePort": int(number), "Type": protocol or "tcp"})

@@ -102,7 +102,7 @@ def normalize(name: str) -> str:
     upper = name.upper()
     full = upper if upper == "ALL" or upper.startswith("CAP_") else f"CAP_{upper}"
     if full != "ALL" and full not in _NUMBER:
-        raise InvalidArgument(f"unknown capability {name!r}: capabilities(7) lists them, without or with CAP_")
+        raise InvalidArgument(f'unknown capability: "{name}"; capabilities(7) lists them, without or with CAP_')
     return full
 
 
@@ -115,7 +115,7 @@ def mask(names: Iterable[str]) -> int:
     bits = 0
     for name in names:
         if name not in _NUMBER:
-            raise InvalidArgument(f"unknown capability {name!r}: expected a name like CAP_NET_RAW")
+            raise InvalidArgument(f'unknown capability: "{name}"; expected a name like CAP_NET_RAW')
         bits |= 1 << _NUMBER[name]
     return bits
 

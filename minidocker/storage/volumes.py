@@ -124,6 +124,6 @@ def check_name(name: str) -> str:
     if not _NAME.match(name) or len(name) > _NAME_LIMIT:
         raise InvalidArgument(
             f'create {name[:300]}: "{name[:300]}" includes invalid characters for a local volume name, '
-            'only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed; for a host directory use an absolute path'
+            'only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
         )
     return name

@@ -17,7 +17,7 @@ from minidocker.engine.container import Container
 from minidocker.engine.listing import ListQuery
 from minidocker.engine.logs import LogQuery
 from minidocker.engine.updating import read_update
-from minidocker.errors import Conflict, InvalidArgument
+from minidocker.errors import Conflict, InvalidArgument, NotFound
 
 NO_CONTENT = 204
 
@@ -94,8 +94,8 @@ async def kill(request: web.Request) -> web.Response:
     name = http.path_name(request)
     try:
         await request.app[http.ENGINE].running.kill(container_of(request), request.query.get("signal", ""))
-    except Conflict as error:
-        raise Conflict(f"Cannot kill container: {name}: {error}") from None
+    except (Conflict, NotFound) as error:
+        raise type(error)(f"Cannot kill container: {name}: {error}") from None
     return web.Response(status=NO_CONTENT)
 
 
