@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import load, rows, transfers
-from benchmarks.contestants import UNIFIED, Engine, Minidocker, installed, quietly, version
+from benchmarks.contestants import UNIFIED, Engine, Minidocker, installed, quietly, remove_groups, version
 from benchmarks.table import Row, as_json, show
 from minidocker.linux import mounts, namespaces
+from minidocker.linux.cgroups import Cgroup
 from minidocker.linux.mounts import MountFlag
 from minidocker.linux.namespaces import CloneFlag
 
@@ -59,6 +60,8 @@ def running(engines: list[Engine], root: Path) -> Iterator[None]:
     with contextlib.ExitStack() as scope:
         for engine in engines:
             (root / engine.name).mkdir()
+            if engine.groups and not Cgroup.open(engine.groups).exists():
+                scope.callback(remove_groups, engine.groups)
             engine.start(root / engine.name)
             scope.callback(engine.stop)
             engine.load(archive)

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from minidocker.linux.cgroups import Hierarchies
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 BIN = CHECKOUT / ".venv" / "bin"
 START_TIMEOUT_SECONDS = 60.0
@@ -36,6 +38,7 @@ class Engine:
     name = ""
     command: tuple[str, ...] = ()
     environment: Mapping[str, str] = {}
+    groups = ""  # the control group above its containers, if it does not remove it itself
 
     def start(self, root: Path) -> None:
         """Make it ready to be used."""
@@ -127,6 +130,7 @@ class Docker(Daemon):
 
     name = "docker"
     program = "dockerd"
+    groups = "/docker"
     command: tuple[str, ...] = ("docker",)
 
     def arguments(self, root: Path) -> list[str]:
@@ -140,6 +144,7 @@ class Podman(Engine):
     """No daemon; conmon watches each container. It does not see a hybrid host's version 2 tree: crun refuses it."""
 
     name = "podman"
+    groups = "/libpod_parent"
     command: tuple[str, ...] = ("podman",)
     place: subprocess.Popen[bytes] | None = None
 
@@ -171,6 +176,14 @@ class Podman(Engine):
 def parent_of(pid: int) -> int:
     """The parent's pid."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def remove_groups(path: str) -> None:
+    """The control group that an engine made for all its containers, and what it left below, unless it is in use."""
+    for tree in Hierarchies.detect().trees:
+        for directory, _, _ in os.walk(tree + path, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
 
 
 def descendants(pid: int) -> set[int]:
