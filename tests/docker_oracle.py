@@ -91,6 +91,8 @@ def dockerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         daemon.send_signal(signal.SIGTERM)
         daemon.wait(30)
         log.close()
+        # dockerd leaves the mount of a network namespace behind.
+        subprocess.run(["umount", f"{base}/exec/netns/default"], capture_output=True, check=False)
 
 
 @pytest.fixture(scope="session")
