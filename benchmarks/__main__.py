@@ -1,6 +1,6 @@
 """`./lab bench`: how long things take, here and with the engines that are installed, in one interleaved run.
 
-    python -m benchmarks [--rounds N] [--only start,launcher,exec,twenty,pull,push] [--load] [--json]
+    python -m benchmarks [--rounds N] [--only start,launcher,exec,twenty,build,pull,push] [--load] [--json]
 
 Everything runs in a network and a mount namespace of its own, so no bridge, rule or mount of an engine remains.
 """
@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import load, rows, transfers
+from benchmarks import builds, load, rows, transfers
 from benchmarks.contestants import UNIFIED, Engine, Minidocker, installed, quietly, remove_groups, version
 from benchmarks.table import Row, as_json, show
 from minidocker.linux import mounts, namespaces
@@ -22,7 +22,7 @@ from minidocker.linux.cgroups import Cgroup
 from minidocker.linux.mounts import MountFlag
 from minidocker.linux.namespaces import CloneFlag
 
-PARTS = ("start", "launcher", "exec", "twenty", "pull", "push")  # in the table's order
+PARTS = ("start", "launcher", "exec", "twenty", "build", "pull", "push")  # in the table's order
 
 
 def own_world() -> None:
@@ -82,6 +82,8 @@ def measure(engines: list[Engine], root: Path, rounds: int, parts: set[str]) -> 
                 found["start"] = [*rows.run_and_remove(engines, rounds), *rows.warm_client(engines, rounds)]
             if "exec" in parts:
                 found["exec"] = rows.exec_true(engines, rounds)
+            if "build" in parts:
+                found["build"] = builds.build(engines, max(3, rounds // 2), root)
             found |= moved(engines, root, max(2, rounds // 2), parts & {"pull", "push"})
     return [row for part in PARTS for row in found.get(part, [])]
 
