@@ -245,11 +245,15 @@ class EndpointRequest(msgspec.Struct, rename={"ipam_config": "IPAMConfig", "link
 
 
 class CreateRequest(msgspec.Struct):
-    """The whole body, parted. `endpoints` by network name."""
+    """The whole body, parted. `endpoints` by network name.
+
+    read_only_below  read-only binds cover the mounts below them; False for clients before API 1.44.
+    """
 
     config: ContainerConfig
     host: HostConfig
     endpoints: dict[str, EndpointRequest]
+    read_only_below: bool = True
 
 
 _PARTS = {"Healthcheck", "LogConfig", "RestartPolicy"}  # fields that are objects of a fixed shape

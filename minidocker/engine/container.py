@@ -66,6 +66,8 @@ class MountPoint(msgspec.Struct):
     name            the volume's, else "".
     copy_up         an empty volume is filled from the image's directory at its first use.
     create_source   a missing directory of the host is made (as Docker does for -v, not for --mount).
+    non_recursive   the host's mounts below the source stay away.
+    read_only_below if it is read-only, so are the mounts below it (from API 1.44, as Docker).
     options         tmpfs options, in mount words.
     owned           an anonymous volume that goes with the container by `rm -v`.
     """
@@ -80,6 +82,7 @@ class MountPoint(msgspec.Struct):
     copy_up: bool = False
     create_source: bool = False
     non_recursive: bool = False
+    read_only_below: bool = False
     options: list[str] = []
     owned: bool = False
 

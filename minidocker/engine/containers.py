@@ -168,6 +168,8 @@ class Containers:
         config.hostname = config.hostname or self._hostname(host, id)
         path, args = spec.exec_arguments_of(config)
         points = mounts.plan(config, host, lambda other: self.get(other).record.mounts)
+        for point in points:
+            point.read_only_below = point.read_only_below and request.read_only_below
         record = Record(
             id=id,
             name=name,

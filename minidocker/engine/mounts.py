@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from minidocker.engine.config import ContainerConfig, HostConfig, MountRequest
+from minidocker.engine.config import BindOptions, ContainerConfig, HostConfig, MountRequest
 from minidocker.engine.container import MountPoint
 from minidocker.errors import InvalidArgument
 from minidocker.storage.volumes import VolumeStore, check_name
@@ -80,7 +80,7 @@ def _parse_bind(text: str) -> MountPoint:
     modes = parts[2].split(",") if len(parts) == 3 else []
     if source.startswith("/"):
         point = MountPoint("bind", check_destination(parts[1], "bind"), posixpath.normpath("/" + source.lstrip("/")))
-        point.create_source, point.propagation = True, "rprivate"
+        point.create_source, point.propagation, point.read_only_below = True, "rprivate", True
     elif source:
         point = MountPoint(
             "volume", check_destination(parts[1], "volume"), name=check_name(source), mode="z", copy_up=True
@@ -164,12 +164,22 @@ def _parse_bind_mount(request: MountRequest, destination: str) -> MountPoint:
         raise InvalidArgument(f'invalid mount config for type "bind": invalid propagation mode: {propagation}')
     point = MountPoint("bind", destination, request.source, writable=not request.read_only, propagation=propagation)
     point.create_source = create
-    if options and options.read_only_force_recursive:
-        raise InvalidArgument(
-            "BindOptions.ReadOnlyForceRecursive is not supported: read-only covers the mount itself only"
-        )
+    if options is not None and options.read_only_force_recursive:
+        _check_force(request, options)
     point.non_recursive = bool(options and options.non_recursive)
+    point.read_only_below = not point.non_recursive and not (options and options.read_only_non_recursive)
     return point
+
+
+def _check_force(request: MountRequest, options: BindOptions) -> None:
+    """Raises InvalidArgument: read-only down to the last mount is asked for together with what prevents it."""
+    where = 'invalid mount config for type "bind": ReadOnlyForceRecursive '
+    if not request.read_only:
+        raise InvalidArgument(where + "needs ReadOnly")
+    if options.read_only_non_recursive or options.non_recursive:
+        raise InvalidArgument(where + "and NonRecursive contradict each other")
+    if options.propagation not in ("", "rprivate"):
+        raise InvalidArgument(where + "needs the propagation rprivate")
 
 
 def _parse_volume_mount(request: MountRequest, destination: str) -> MountPoint:
@@ -239,6 +249,7 @@ def _shared(point: MountPoint, *, read_only: bool) -> MountPoint:
         point.propagation,
         create_source=point.create_source,
         non_recursive=point.non_recursive,
+        read_only_below=point.read_only_below,
         options=point.options,
         owned=point.owned,  # as Docker: an anonymous volume goes with the last container that has it
     )

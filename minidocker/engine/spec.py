@@ -149,7 +149,7 @@ def mount_of(point: MountPoint) -> oci.Mount:
     """A user's mount in the specification's words."""
     if point.type == "tmpfs":
         return oci.Mount(point.destination, "tmpfs", "tmpfs", point.options)
-    access = "rw" if point.writable else "ro"
+    access = "rw" if point.writable else "rro" if point.read_only_below else "ro"
     return oci.Mount(
         point.destination,
         "bind",

@@ -91,8 +91,10 @@ def check_config(config: ContainerConfig) -> None:
         raise InvalidArgument("the command, user and working directory must not hold NUL bytes")
     if config.stop_signal:
         signal_number(config.stop_signal)
-    if config.hostname and not re.fullmatch(r"[a-zA-Z0-9]([a-zA-Z0-9.-]{0,62}[a-zA-Z0-9])?", config.hostname):
-        raise InvalidArgument(f"invalid hostname: {config.hostname}: expected at most 64 letters, digits, '-' and '.'")
+    if config.hostname and not re.fullmatch(r"[a-zA-Z0-9_]([a-zA-Z0-9_.-]{0,62}[a-zA-Z0-9_])?", config.hostname):
+        raise InvalidArgument(
+            f"invalid hostname: {config.hostname}: expected at most 64 letters, digits, '-', '_' and '.'"
+        )
     if len(config.domainname) > 64 or "\n" in config.domainname or "\0" in config.domainname:
         raise InvalidArgument(f"invalid domain name: {config.domainname[:80]!r}")
     if config.healthcheck is not None:

@@ -96,4 +96,4 @@ def test_shallow_mounts_come_before_deep_ones() -> None:
 def test_volumes_from_another_container_may_be_made_read_only() -> None:
     other = [mounts.MountPoint("volume", "/v", "/data", "name", writable=True, owned=True)]
     point = mounts.plan(ContainerConfig(), host(VolumesFrom=["other:ro"]), lambda name: other)[0]
-    assert (point.name, point.writable, point.owned) == ("name", False, False)
+    assert (point.name, point.writable, point.owned) == ("name", False, True)

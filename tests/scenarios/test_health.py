@@ -53,13 +53,14 @@ def test_only_the_last_five_results_are_kept(client: docker.DockerClient) -> Non
 
 def test_a_probe_that_takes_too_long_is_killed_and_fails(client: docker.DockerClient) -> None:
     container = run(client, "slow", check("exec sleep 777", timeout=100_000_000, retries=1))
-    wait_until(lambda: health(client, "slow")["Status"] == "unhealthy")
+    wait_until(lambda: health(client, "slow")["FailingStreak"] >= 4)
+    assert health(client, "slow")["Status"] == "unhealthy"
     container.pause()  # no new probe
     first = health(client, "slow")["Log"][0]
     assert (first["ExitCode"], first["Output"]) == (-1, "Health check exceeded timeout (100ms)")
+    probes = [row for row in container.top(ps_args="-o pid,args")["Processes"] if "777" in row[-1]]
+    assert len(probes) <= 1
     container.unpause()
-    container.update(restart_policy={"Name": "no"})
-    container.stop(timeout=0)
 
 
 def test_failures_of_the_start_period_do_not_count(client: docker.DockerClient) -> None:

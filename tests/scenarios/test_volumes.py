@@ -1,5 +1,8 @@
 """Volumes: what is in them, who owns them, how long they live."""
 
+import subprocess
+from pathlib import Path
+
 import docker
 import pytest
 
@@ -179,3 +182,33 @@ def test_volumes_outlive_the_daemon_with_their_labels(own_daemon: Daemon) -> Non
     assert client.containers.run("busybox", ["ls", "/v"], volumes=["lasting:/v"], remove=True) == b"x\n"
     assert [volume.name for volume in VolumeStore(own_daemon.data_root).list()] == ["lasting"]
     client.close()
+
+
+def test_a_read_only_bind_covers_the_mounts_below_it(
+    daemon: Daemon, client: docker.DockerClient, tmp_path: Path
+) -> None:
+    below = tmp_path / "below"
+    below.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(below)], check=True)
+    try:
+        write, binds = ["touch", "/x/below/file"], [f"{tmp_path}:/x:ro"]
+        with pytest.raises(docker.errors.ContainerError) as told:
+            client.containers.run("busybox", write, volumes=binds)
+        assert b"Read-only file system" in told.value.stderr
+        mount = f"type=bind,src={tmp_path},dst=/x,ro"
+        assert daemon.cli("run", "--rm", "--mount", mount, "busybox", *write).returncode == 1
+        forced = daemon.cli("run", "--rm", "--mount", mount + ",bind-recursive=readonly", "busybox", *write)
+        assert (forced.returncode, "rprivate" in forced.stderr) == (125, True)
+        mount += ",bind-recursive=readonly,bind-propagation=rprivate"
+        assert daemon.cli("run", "--rm", "--mount", mount, "busybox", *write).returncode == 1
+        assert not list(below.iterdir())
+        writable = f"type=bind,src={tmp_path},dst=/x,ro,bind-recursive=writable"
+        assert daemon.cli("run", "--rm", "--mount", writable, "busybox", *write).returncode == 0
+        (below / "file").unlink()
+        old = daemon.client("1.43")
+        old.containers.run("busybox", write, volumes=binds, remove=True)
+        old.close()
+        assert [entry.name for entry in below.iterdir()] == ["file"]
+    finally:
+        daemon.remove_all()
+        subprocess.run(["umount", str(below)], check=True)

@@ -31,6 +31,7 @@ async def create(request: web.Request) -> web.Response:
     """POST /containers/create."""
     body = await http.read_json(request, dict[str, Any])
     wanted = read_create(body)
+    wanted.read_only_below = http.api_version(request) >= (1, 44)
     if len(wanted.endpoints) > 1 and http.api_version(request) < (1, 44):
         raise InvalidArgument(f"Container cannot be connected to network endpoints: {', '.join(wanted.endpoints)}")
     name, platform = request.query.get("name", ""), request.query.get("platform", "")
