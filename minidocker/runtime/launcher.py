@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from minidocker.linux import forkserver_loop, process, seccomp
+from minidocker.linux import forkserver_loop, process, seccomp, syscall
 from minidocker.oci import runtime_spec
 from minidocker.runtime import plan
 from minidocker.runtime.bundle import read_spec
@@ -20,11 +20,15 @@ from minidocker.runtime.container import ContainerJob, CreateRequest
 from minidocker.runtime.exec import ExecJob, ExecRequest
 from minidocker.runtime.monitor import Monitor
 from minidocker.runtime.network import NetworkJob, NetworkRequest
-from minidocker.runtime.rehearsal import rehearse
 from minidocker.runtime.step import Filter, Host
 from minidocker.runtime.sync import Channel
 
 _FILTERS_KEPT = 16
+# What monitors and pid 1 call, with the number of arguments.
+_CALLS = {
+    "close_range": 3, "keyctl": 2, "mount": 5, "mount_setattr": 5, "move_mount": 5, "open_tree": 3, "openat2": 4,
+    "pivot_root": 2, "prctl": 5, "seccomp": 3, "sethostname": 2, "setns": 2, "umount2": 2, "unshare": 1,
+}  # fmt: skip
 _request_decoder = msgspec.json.Decoder(CreateRequest | ExecRequest | NetworkRequest)
 
 
@@ -80,8 +84,8 @@ class Launcher:
         Monitor(self._job, daemon).run()
 
 
-def main(requests: socket.socket, exec_root: Path) -> None:
+def main(requests: socket.socket, _exec_root: Path) -> None:
     """The entry of `ForkServer.spawn`."""
     launcher = Launcher()
-    rehearse(exec_root)
+    syscall.prepare(_CALLS)
     forkserver_loop.serve(requests, launcher.run, prepare=launcher.prepare)
