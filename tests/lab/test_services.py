@@ -47,7 +47,7 @@ def test_up_can_be_repeated_and_clean_removes_all_that_it_made() -> None:
         echo --- left
         ls -d /var/lib/minidocker* /run/minidocker* /var/log/minidocker* 2>/dev/null || true
         tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d " "; nft list tables
-        pgrep -l . | grep -v -w -e bash -e pgrep -e grep || true
+        ps -eo stat=,comm= | grep -v -e ^Z -e bash -e ps$ -e grep$ || true
         ls -d /sys/fs/cgroup{{,/*}}/minidocker/$id 2>/dev/null || true
     """)
     parts = dict(part.split("\n", 1) for part in output.split("--- ")[1:])
