@@ -341,7 +341,7 @@ def test_pid_1_killed_from_outside_is_an_exit(own_daemon: Daemon) -> None:
     container = own_daemon.client().containers.run("busybox", "sleep 1000", detach=True, remove=True)
     container.reload()
     kill(container.attrs["State"]["Pid"])
-    wait_until(lambda: own_daemon.client().containers.list(all=True) == [])
+    wait_until(lambda: own_daemon.client().containers.list(all=True, ignore_removed=True) == [])
     check_clean(own_daemon)
 
 
