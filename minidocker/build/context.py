@@ -201,4 +201,3 @@ class Context:
         found = self._walk(parts[:-1], follow_last=True) if parts else None
         if found is not None and found[1].children is not None:
             found[1].children.pop(parts[-1], None)
-
