@@ -245,7 +245,12 @@ def _room(query: dns.message.Message, *, tcp: bool) -> int:
 
 def _packed(answer: dns.message.Message, room: int) -> bytes:
     """As bytes; what does not fit is left out and the answer says so: the client asks again by TCP."""
-    return bytes(answer.to_wire(max_size=room, prefer_truncation=True, want_shuffle=False))
+    wire = answer.to_wire(
+        max_size=room,
+        prefer_truncation=True,
+        want_shuffle=False,  # type: ignore[arg-type, unused-ignore]  # untyped before dnspython 2.9
+    )
+    return bytes(wire)
 
 
 def _fitted(reply: bytes, room: int, query: dns.message.Message) -> bytes:

@@ -40,7 +40,8 @@ def test_without_swap_accounting_memory_is_limited_alone() -> None:
 def test_a_kernel_without_controllers_drops_everything_and_says_so() -> None:
     wish = HostConfig(
         memory=64 << 20, memory_reservation=32 << 20, memory_swappiness=1, oom_kill_disable=True, pids_limit=3,
-        cpu_shares=5, cpu_quota=5000, cpuset_cpus="0", blkio_weight=500, blkio_weight_device=[WeightDevice("/dev/x", 5)],
+        cpu_shares=5, cpu_quota=5000, cpuset_cpus="0", blkio_weight=500,
+        blkio_weight_device=[WeightDevice("/dev/x", 5)],
         blkio_device_read_bps=[ThrottleDevice("/dev/x", 5)], blkio_device_write_iops=[ThrottleDevice("/dev/x", 5)],
     )  # fmt: skip
     adapted, warnings = adapt(wish, NONE)
