@@ -1,7 +1,5 @@
 """What the daemon says of itself, of the disk and of what happened; what it has not, and says so."""
 
-import json
-import subprocess
 from typing import Any
 
 import docker
@@ -187,8 +185,7 @@ def test_top_takes_the_arguments_of_ps(daemon: Daemon, client: docker.DockerClie
     assert "Couldn't find PID field in ps output" in daemon.cli("top", "topped", "-o", "comm").stderr
 
 
-def test_the_documents_are_json_lines(daemon: Daemon) -> None:
-    raw = subprocess.run(
-        ["curl", "-s", "--unix-socket", str(daemon.socket), "http://d/v1.41/system/df"], capture_output=True, check=True
-    ).stdout
-    assert json.loads(raw)["BuilderSize"] == 0
+def test_df_of_older_clients_names_the_builders_size(daemon: Daemon) -> None:
+    old = daemon.client("1.41")
+    assert old.df()["BuilderSize"] == 0
+    old.close()
