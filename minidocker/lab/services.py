@@ -36,6 +36,7 @@ REGISTRY_ROOT = Path("/var/lib/minidocker-registry")
 SOCKET = f"unix://{EXEC_ROOT}/minidocker.sock"
 REGISTRY_PORT = 5050
 JUPYTER_PORT = 8888
+FIRST_LESSON = "notebooks/01_a_container_is_a_process.ipynb"
 START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 30
 UNIT_DIRECTORY, UNIT = Path("/etc/systemd/system"), "minidocker.service"
@@ -223,7 +224,7 @@ def clean(_arguments: list[str]) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def jupyter_command(address: str, token: str) -> list[str]:
+def jupyter_command(address: str, token: str, port: int = JUPYTER_PORT) -> list[str]:
     """JupyterLab on the notebooks, without news, update checks or an extension manager that wants the network."""
     return [
         str(BIN / "jupyter"),
@@ -231,7 +232,9 @@ def jupyter_command(address: str, token: str) -> list[str]:
         "--no-browser",
         "--allow-root",
         f"--ip={address}",
-        f"--port={JUPYTER_PORT}",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",  # the address has been told
+        "--log-level=WARN",
         f"--ServerApp.root_dir={CHECKOUT}",
         "--ServerApp.default_url=/lab/tree/notebooks",
         f"--LabApp.app_settings_dir={CHECKOUT / '.lab' / 'jupyter'}",
@@ -249,11 +252,27 @@ def write_jupyter_settings() -> None:
     settings.write_text(json.dumps(quiet))
 
 
+def free_port(first: int = JUPYTER_PORT) -> int:
+    """The first port from `first` on that nobody on loopback listens on. Raises MinidockerError: twenty are taken."""
+    for port in range(first, first + 20):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise MinidockerError(f"no free port for JupyterLab from {first} to {first + 19}")
+
+
 def jupyter(arguments: list[str]) -> None:
     """Open JupyterLab in the foreground; Ctrl-C ends it, the daemon stays."""
     write_jupyter_settings()
-    say("opening JupyterLab; the address with its token is printed below, Ctrl-C ends it")
-    command = [*jupyter_command("127.0.0.1", os.urandom(16).hex()), *arguments]
+    port, token = free_port(), os.urandom(16).hex()
+    # Jupyter itself shows no token that it was given, so the whole address is told here.
+    say("the course, in your browser (Ctrl-C here ends it):")
+    print(f"\n    http://127.0.0.1:{port}/lab/tree/{FIRST_LESSON}?token={token}\n", flush=True)
+    command = [*jupyter_command("127.0.0.1", token, port), *arguments]
     if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         command.remove("--no-browser")
     os.execv(command[0], command)
