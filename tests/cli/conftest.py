@@ -23,9 +23,9 @@ START = [str(Path(sys.base_prefix) / "bin" / f"python{sysconfig.get_python_versi
 def alike(text: str) -> str:
     """`text` without what must differ between two runs: the program's name, IDs, names in {x}, how long ago."""
     text = text.replace("minidocker", "docker")
-    text = re.sub(r"\b(dd|mm)(?=\d)", "xx", text)
     text = re.sub(r"\b[0-9a-f]{64}\b", "ID64", text)
     text = re.sub(r"\b[0-9a-f]{12}\b", "ID12", text)
+    text = re.sub(r"\b(dd|mm)(?=\d)", "xx", text)  # after the IDs: one may begin so
     text = re.sub(r"(Less than a second|\d+ seconds?|About a minute|\d+ minutes)( ago)?", "TIME", text)
     text = re.sub(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[.\d]*(Z| \+0000 UTC)?", "MOMENT", text)
     return re.sub(r" {2,}|-{2,}", "  ", text)

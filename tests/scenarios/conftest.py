@@ -156,6 +156,7 @@ class Daemon:
         client = self.client()
         for container in client.containers.list(all=True):
             container.remove(force=True, v=True)
+        client.volumes.prune({"all": True})
         client.close()
 
     def leftovers(self) -> list[str]:
@@ -221,7 +222,7 @@ def shared(image_root: Path) -> Iterator[Daemon]:
 
 @pytest.fixture
 def daemon(shared: Daemon) -> Iterator[Daemon]:
-    """The shared daemon; all containers are removed after each test."""
+    """The shared daemon; all containers and volumes are removed after each test."""
     yield shared
     shared.remove_all()
 
