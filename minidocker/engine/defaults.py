@@ -12,23 +12,9 @@ from minidocker.engine.validate import RUNTIMES
 from minidocker.errors import InvalidArgument
 from minidocker.oci.image_config import ExecutionConfig
 from minidocker.oci.image_config import Healthcheck as ImageHealthcheck
+from minidocker.runtime.default_spec import READONLY_PATHS, masked_paths
 
 SHM_DEFAULT_BYTES = 64 << 20
-MASKED_PATHS = (
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-)
-READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
 def merge_image(config: ContainerConfig, image: ExecutionConfig) -> ContainerConfig:
@@ -89,7 +75,7 @@ def fill_host(host: HostConfig) -> HostConfig:
     if host.memory > 0 and host.memory_swap == 0:
         filled.memory_swap = 2 * host.memory
     if host.masked_paths is None:
-        filled.masked_paths = None if host.privileged else list(MASKED_PATHS)
+        filled.masked_paths = None if host.privileged else list(masked_paths())
     if host.readonly_paths is None:
         filled.readonly_paths = None if host.privileged else list(READONLY_PATHS)
     return filled

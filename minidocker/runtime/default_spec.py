@@ -3,6 +3,9 @@
 Source  runc-spec(8); Docker's default masked and read-only paths and mounts.
 """
 
+import functools
+import glob
+
 from minidocker.linux import capabilities
 from minidocker.oci import runtime_spec
 
@@ -33,7 +36,14 @@ MASKED_PATHS = (
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
 )
+_PER_CPU_MASKED = "/sys/devices/system/cpu/cpu*/thermal_throttle"  # as many as this machine has
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+
+@functools.cache
+def masked_paths() -> tuple[str, ...]:
+    """What a container must not see by default, on this machine."""
+    return (*MASKED_PATHS, *sorted(glob.glob(_PER_CPU_MASKED)))
 
 
 def default_spec() -> runtime_spec.Spec:
@@ -55,7 +65,7 @@ def default_spec() -> runtime_spec.Spec:
         mounts=list(MOUNTS),
         linux=runtime_spec.Linux(
             namespaces=[runtime_spec.Namespace(kind) for kind in ("pid", "network", "ipc", "uts", "mount", "cgroup")],
-            masked_paths=list(MASKED_PATHS),
+            masked_paths=list(masked_paths()),
             readonly_paths=list(READONLY_PATHS),
         ),
     )
