@@ -7,6 +7,7 @@ import pytest
 
 from minidocker.lab import widgets
 from minidocker.lab.diagrams import Picture
+from minidocker.lab.widgets import prediction, refreshed
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -14,7 +15,8 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without ipywidgets."""
-    monkeypatch.setattr(widgets, "ipywidgets", None)
+    for module in (prediction, refreshed):
+        monkeypatch.setattr(module, "ipywidgets", None)
 
 
 @pytest.fixture

@@ -1,21 +1,14 @@
-"""Widgets of the lessons: predictions, and a process tree that lives.
+"""A question that is asked before the kernel answers it.
 
-Source  ipywidgets documentation ("Widget List", "Widget Events"); WCAG 2.2, 1.4.1 (use of colour) and 2.1.1 (keyboard).
-Rules   - everything works by keyboard and says in words what it means; where ipywidgets is absent, plain text is shown.
-        - a widget starts no thread and no process of its own: it looks again when it is asked to.
+Source  ipywidgets documentation ("Widget List", "Widget Events").
 """
 
 import html
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from minidocker.lab.diagrams import Picture
-
-try:
-    import ipywidgets
-except ImportError:  # the lessons then work with `prediction.say("...")`
-    ipywidgets = None
+from minidocker.lab.widgets.shown import ipywidgets, shown
 
 
 class Prediction:
@@ -69,56 +62,12 @@ class Prediction:
 
     def _repr_mimebundle_(self, **options: object) -> dict[str, Any]:
         text = f"Predict. {self.question}\n  " + "  |  ".join(self.options)
-        return _shown(self.widget(), {"text/plain": text}, options)
-
-
-class Refreshed:
-    """A picture with a button that draws it again from the state of that moment.
-
-    draw   makes the picture; what it raises is shown as text, and the button stays.
-    label  what the button says.
-    """
-
-    def __init__(self, draw: Callable[[], Picture], label: str = "look again") -> None:
-        self.draw, self.label = draw, label
-        self.looks = 0
-
-    def look(self) -> dict[str, str]:
-        """Draw once more; the picture as a mime bundle ("text/plain" always, "text/html" where it can be drawn)."""
-        self.looks += 1
-        try:
-            bundle = self.draw()._repr_mimebundle_()
-        except (OSError, ValueError) as error:
-            bundle = {"text/plain": f"nothing to see: {error}"}
-        return bundle
-
-    def _repr_mimebundle_(self, **options: object) -> dict[str, Any]:
-        first = self.look()
-        if ipywidgets is None:
-            return first
-        button = ipywidgets.Button(description=self.label, tooltip="draw the picture from the present state")
-        button.layout.width = "max-content"
-        area = ipywidgets.HTML(self._html(first))
-
-        def look_again(_button: object) -> None:
-            area.value = self._html(self.look())
-
-        button.on_click(look_again)
-        return _shown(ipywidgets.VBox([button, area]), first, options)
-
-    def _html(self, bundle: dict[str, str]) -> str:
-        content = bundle.get("text/html", f"<pre>{html.escape(bundle['text/plain'])}</pre>")
-        return f"{content}<p>look number {self.looks}</p>"
+        return shown(self.widget(), {"text/plain": text}, options)
 
 
 def _with_code(text: str) -> str:
     """HTML of a text in which `backquotes` mark code."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
-
-
-def _shown(widget: Any, otherwise: dict[str, str], options: dict[str, object]) -> dict[str, Any]:
-    """The widget's mime bundle; `otherwise` is what a reader without a kernel sees instead of it."""
-    return otherwise if widget is None else dict(widget._repr_mimebundle_(**options)) | otherwise
 
 
 def predict(question: str, options: Sequence[str]) -> Prediction:
