@@ -37,7 +37,7 @@ def graded(
     """The course in a copy, with a release made, and all known submissions graded."""
     name = request.param
     course = tmp_path_factory.mktemp("course")
-    for part in ("source", "wrong", "grading.py", "nbgrader_config.py"):
+    for part in ("source", "wrong", "grading", "nbgrader_config.py"):
         copy = shutil.copytree if (COURSE / part).is_dir() else shutil.copy
         copy(COURSE / part, course / part)
     _nbgrader(course, "generate_assignment", name, "--create", "--force")
@@ -96,7 +96,7 @@ def test_the_release_holds_neither_solutions_nor_hidden_tests(graded: tuple[str,
     text = (course / f"release/{name}/{name}.ipynb").read_text()
     assert "hidden" not in text.replace("Tests that you do not see", "").lower()
     assert "raise NotImplementedError()" in text
-    assert not list((course / "release").rglob("grading.py"))
+    assert not list((course / "release").rglob("*.py"))
 
 
 def test_the_skeleton_that_learners_open_is_the_release(graded: tuple[str, Path, Scores]) -> None:
@@ -120,4 +120,4 @@ def test_feedback_shows_no_hidden_test(graded: tuple[str, Path, Scores]) -> None
     assert pages
     for page in pages:
         text = page.read_text()
-        assert "checks.hidden" not in text and "grading.py" not in text, page
+        assert "checks.hidden" not in text and "grading/" not in text, page
