@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import msgspec
 from aiohttp import hdrs, web
 
-from minidocker import __version__, errors
+from minidocker import __version__, errors, typed
 from minidocker.daemon.streams import Connection, Hijacked
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ async def read_json(request: web.Request, kind: type[T], *, default: T | None = 
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise errors.InvalidArgument(f"Content-Type specified ({content_type}) must be 'application/json'")
     try:
-        return msgspec.json.decode(body, type=kind)
+        return typed.decode(body, kind)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise errors.InvalidArgument(f"invalid JSON: {error}") from error
 
@@ -129,7 +129,7 @@ def filters_of(request: web.Request) -> dict[str, list[str]]:
     if not text:
         return {}
     try:
-        raw = msgspec.json.decode(text, type=dict[str, list[str] | dict[str, bool]])
+        raw = typed.decode(text, dict[str, list[str] | dict[str, bool]])
     except msgspec.MsgspecError as error:
         raise errors.InvalidArgument(f"invalid filter: {error}") from error
     return {

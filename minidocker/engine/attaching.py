@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from minidocker import typed
 from minidocker.engine.logs import LogQuery, LogReader
 from minidocker.errors import Conflict, MinidockerError, NotFound, Unavailable
 
@@ -60,7 +61,7 @@ async def _line(sock: socket.socket) -> _Answer:
         if not byte or len(line) > ANSWER_LIMIT:
             raise Unavailable("the container's monitor did not answer")
         line += byte
-    return msgspec.json.decode(line, type=_Answer)
+    return typed.decode(line, _Answer)
 
 
 async def open_stream(

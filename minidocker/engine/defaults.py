@@ -7,6 +7,7 @@ Rules   - filled in here, once: later code reads the result and never asks "is i
 
 import msgspec
 
+from minidocker import typed
 from minidocker.engine.config import ContainerConfig, Healthcheck, HostConfig, LogConfig
 from minidocker.engine.validate import RUNTIMES
 from minidocker.errors import InvalidArgument
@@ -50,7 +51,7 @@ def _merge_health(wanted: Healthcheck | None, image: ImageHealthcheck | None) ->
     if image is None:
         return wanted
     if wanted is None:
-        return msgspec.convert(image, Healthcheck, from_attributes=True)
+        return typed.convert(image, Healthcheck, from_attributes=True)
     return Healthcheck(
         test=wanted.test or image.test,
         interval=wanted.interval or image.interval,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from minidocker import typed
 from minidocker.engine import clock
 from minidocker.engine.config import ContainerConfig, Healthcheck
 from minidocker.engine.container import RUNNING, Container
@@ -90,7 +91,7 @@ def command_of(config: ContainerConfig) -> list[str] | None:
 def read(directory: Path) -> Health | None:
     """What an earlier daemon or run wrote about the container of this directory."""
     try:
-        return msgspec.json.decode((directory / FILE_NAME).read_bytes(), type=Health)
+        return typed.decode((directory / FILE_NAME).read_bytes(), Health)
     except (OSError, msgspec.MsgspecError):
         return None
 

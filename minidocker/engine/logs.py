@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from minidocker import typed
 from minidocker.engine import clock
 from minidocker.errors import InvalidArgument, Unavailable
 
@@ -47,7 +48,7 @@ class AfterUntil(Exception):
     """A line is newer than `until`: nothing wanted can follow."""
 
 
-_decoder = msgspec.json.Decoder(_Line)
+_decoder = typed.decoder(_Line)
 
 
 def entry(line: bytes, query: LogQuery) -> tuple[int, bytes] | None:

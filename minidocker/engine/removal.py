@@ -48,8 +48,6 @@ class Removal:
         state = container.state
         if container.record.removing:
             raise Conflict(f"removal of container {container.id} is already in progress")
-        if state.status == RESTARTING and force:
-            self._engine.supervision.cancel_restart(container)
         if state.running or state.status == RESTARTING:
             if not force:
                 verb = "Unpause and then stop" if state.status == "paused" else "Stop"
@@ -72,6 +70,7 @@ class Removal:
                 return
             if container.state.running:
                 raise Conflict(f"container {container.id} is running; stop it first")
+            self._engine.supervision.cancel_restart(container)
             record = container.record
             record.removing = True
             self._engine.containers.free_name(container)

@@ -102,7 +102,7 @@ class Running:
         """Send a signal ("" is SIGKILL). Raises Conflict: it does not run. InvalidArgument: no such signal."""
         number = signal_number(signal_text) if signal_text else int(signal.SIGKILL)
         state = container.state
-        if state.status == RESTARTING and self._engine.supervision.cancel_restart(container):
+        if await self._engine.supervision.end_restart(container):
             container.stopping = True
             container.tell_exit()
             return
@@ -147,7 +147,7 @@ class Running:
         Raises  NotModified: it does not run.
         """
         number = signal_number(signal_text) if signal_text else self._stop_signal(container)
-        if self._engine.supervision.cancel_restart(container):
+        if await self._engine.supervision.end_restart(container):
             container.stopping = container.record.stopped_by_user = True
             container.tell_exit()
             await container.note()

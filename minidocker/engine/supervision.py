@@ -191,7 +191,7 @@ class Supervision:
         async def again() -> None:
             await asyncio.sleep(delay)
             async with container.lock:
-                if container.state.status != RESTARTING or container.stopping:
+                if container.state.status != RESTARTING or container.stopping or container.removed:
                     return
                 container.record.restart_count += 1
                 try:
@@ -201,8 +201,15 @@ class Supervision:
 
         container.restart_task = self.spawn(again())
 
+    async def end_restart(self, container: Container) -> bool:
+        """Forget a restart that is to come; one that is under way is waited for, and stays. True if there was one."""
+        if container.state.status != RESTARTING:
+            return False
+        async with container.lock:
+            return self.cancel_restart(container)
+
     def cancel_restart(self, container: Container) -> bool:
-        """Forget a restart that was to come. True if there was one."""
+        """`end_restart` for who holds the lock: a start that is under way holds it, too."""
         task, container.restart_task = container.restart_task, None
         if container.state.status != RESTARTING:
             return False

@@ -11,6 +11,7 @@ import signal
 
 import msgspec
 
+from minidocker import typed
 from minidocker.engine.config import ContainerConfig, Healthcheck, HostConfig, LogConfig
 from minidocker.errors import InvalidArgument
 from minidocker.linux import capabilities
@@ -291,7 +292,7 @@ def _check_security(host: HostConfig) -> None:
 def check_seccomp(text: str) -> None:
     """Raises InvalidArgument: not a seccomp profile in JSON (clients send the file's content)."""
     try:
-        profile = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+        profile = typed.decode(text, dict[str, msgspec.Raw])
     except (msgspec.MsgspecError, RecursionError) as error:
         raise InvalidArgument(f"opening seccomp profile failed: Decoding seccomp profile failed: {error}") from None
     if "defaultAction" not in profile:

@@ -15,6 +15,7 @@ from typing import Literal
 
 import msgspec
 
+from minidocker import typed
 from minidocker.errors import InvalidArgument
 
 Action = Literal[
@@ -135,7 +136,7 @@ def parse_docker_profile(
     Raises        InvalidArgument: the text is no such profile; the message says where.
     """
     try:
-        profile = msgspec.json.decode(text, type=DockerProfile)
+        profile = typed.decode(text, DockerProfile)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise InvalidArgument(f"not a seccomp profile: {error}") from None
     if profile.architectures and profile.arch_map:
@@ -161,8 +162,8 @@ def read(document: Mapping[str, object] | msgspec.Struct | bytes) -> Profile:
     """
     try:
         if isinstance(document, (bytes, bytearray, memoryview, msgspec.Raw)):
-            return msgspec.json.decode(document, type=Profile)
-        return msgspec.convert(msgspec.to_builtins(document), Profile)
+            return typed.decode(document, Profile)
+        return typed.convert(msgspec.to_builtins(document), Profile)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise InvalidArgument(f"linux.seccomp is not a seccomp profile: {error}") from None
 

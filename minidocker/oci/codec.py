@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from minidocker import typed
 from minidocker.errors import InvalidArgument
 from minidocker.oci.digest import Digest
 
@@ -37,7 +38,7 @@ def decode(content: bytes | str, kind: type[T], what: str = "document") -> T:
     Raises  InvalidArgument: not JSON, a field of a wrong type (its path is in the text), or nested too deeply.
     """
     try:
-        return msgspec.json.decode(content, type=kind, dec_hook=_decode_digest)
+        return typed.decoder(kind, _decode_digest).decode(content)
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
         raise InvalidArgument(f"invalid {what}: {error}") from None
     except RecursionError:

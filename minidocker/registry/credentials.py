@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from minidocker import typed
 from minidocker.errors import InvalidArgument, Unavailable
 
 HUB_KEY = "https://index.docker.io/v1/"
@@ -70,7 +71,7 @@ def _from_base64(text: str, what: str) -> bytes:
 
 def _decode(content: bytes, kind: type[msgspec.Struct] | object, what: str) -> object:
     try:
-        return msgspec.json.decode(content, type=kind)
+        return typed.decoder(kind).decode(content)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         # The parser's own text could quote a secret.
         raise InvalidArgument(f"invalid {what}: not the JSON object that Docker clients send") from None

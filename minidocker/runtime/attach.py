@@ -17,6 +17,7 @@ import termios
 
 import msgspec
 
+from minidocker import typed
 from minidocker.errors import MinidockerError
 from minidocker.runtime.loop import HANGUP, READ, WRITE, Loop
 from minidocker.runtime.stdio import CHUNK_BYTES, CLIENT_BUFFER_BYTES, Stdio
@@ -269,5 +270,5 @@ class opened:
 
 
 _SO_SNDBUFFORCE = 32
-_decoder = msgspec.json.Decoder(Wish)
+_decoder = typed.decoder(Wish)
 _encoder = msgspec.json.Encoder()

@@ -10,8 +10,7 @@ Rules   - everything that a monitor, a pid 1 or an exec needs is imported here, 
 import socket
 from pathlib import Path
 
-import msgspec
-
+from minidocker import typed
 from minidocker.linux import forkserver_loop, process, seccomp, syscall
 from minidocker.oci import runtime_spec
 from minidocker.runtime import plan
@@ -29,7 +28,7 @@ _CALLS = {
     "close_range": 3, "keyctl": 2, "mount": 5, "mount_setattr": 5, "move_mount": 5, "open_tree": 3, "openat2": 4,
     "pivot_root": 2, "prctl": 5, "seccomp": 3, "sethostname": 2, "setns": 2, "umount2": 2, "unshare": 1,
 }  # fmt: skip
-_request_decoder = msgspec.json.Decoder(CreateRequest | ExecRequest | NetworkRequest)
+_request_decoder = typed.decoder(CreateRequest | ExecRequest | NetworkRequest)
 
 
 class Filters:

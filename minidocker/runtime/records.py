@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import msgspec
 
+from minidocker import typed
 from minidocker.errors import KernelError
 from minidocker.linux import process
 
@@ -72,7 +73,7 @@ def write(path: Path, record: object) -> None:
 def read(path: Path, kind: type[T]) -> T | None:
     """The record at `path`; None if there is none."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return typed.decode(path.read_bytes(), kind)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

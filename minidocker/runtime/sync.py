@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from minidocker import typed
+
 _PACKET_BYTES = 1 << 17
 
 
@@ -36,7 +38,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     network: dict[str, Any] | None = None
 
 
-_decoder = msgspec.json.Decoder(Message)
+_decoder = typed.decoder(Message)
 _encoder = msgspec.json.Encoder()
 
 

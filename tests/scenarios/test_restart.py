@@ -1,5 +1,6 @@
 """Restart policies: who comes back, how often, and after the daemon's own end."""
 
+import contextlib
 import itertools
 import signal
 from collections.abc import Iterator
@@ -76,6 +77,22 @@ def test_a_stop_while_it_waits_for_its_restart_holds(client: docker.DockerClient
     wait_until(lambda: status(client, "waiting") == "restarting")
     client.containers.get("waiting").stop()
     assert status(client, "waiting") == "exited"
+
+
+@pytest.mark.parametrize("word", ["remove", "stop", "kill"])
+def test_a_restart_that_is_under_way_is_ended_like_any_run(client: docker.DockerClient, word: str) -> None:
+    for number in range(6):
+        run(client, f"busy{number}", "exit 1", "always")
+        begun = count(client, f"busy{number}")
+        for _ in range(1000):  # without a pause: a restart is counted when it begins, and takes some 20 ms
+            if count(client, f"busy{number}") > begun:
+                break
+        container = client.containers.get(f"busy{number}")
+        if word != "remove":
+            with contextlib.suppress(docker.errors.APIError):  # it has ended by itself
+                getattr(container, word)()
+            wait_until(lambda: status(client, f"busy{number}") == "exited")  # noqa: B023
+        container.remove(force=True)
 
 
 def test_an_update_to_no_ends_the_restarts(client: docker.DockerClient) -> None:

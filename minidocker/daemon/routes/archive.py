@@ -11,6 +11,7 @@ import base64
 import msgspec
 from aiohttp import web
 
+from minidocker import typed
 from minidocker.daemon import app as http
 from minidocker.daemon import pipes
 from minidocker.daemon.routes.containers import container_of
@@ -113,7 +114,7 @@ def _config_of(body: object) -> ExecutionConfig:
         if isinstance(body.get(name), str):
             body[name] = [body[name]]
     try:
-        return msgspec.convert(body, ExecutionConfig)
+        return typed.convert(body, ExecutionConfig)
     except msgspec.ValidationError as error:
         raise InvalidArgument(f"invalid JSON: {error}") from None
 

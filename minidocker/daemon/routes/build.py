@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
+from minidocker import typed
 from minidocker.build.builder import StepFailed
 from minidocker.build.builds import Builds
 from minidocker.build.context import Context
@@ -38,7 +39,7 @@ _LINE_END = b"\r\n"
 def _json(request: web.Request, name: str, kind: type[T], default: T) -> T:
     text = request.query.get(name, "")
     try:
-        return (msgspec.json.decode(text, type=kind | None) or default) if text else default
+        return (typed.decoder(kind | None).decode(text) or default) if text else default
     except (msgspec.MsgspecError, RecursionError) as error:
         raise InvalidArgument(f"error reading {name}: {error}") from None
 
