@@ -22,7 +22,7 @@ from pathlib import Path
 
 from minidocker.client import connect
 from minidocker.errors import MinidockerError
-from minidocker.lab import base_image, registry
+from minidocker.lab import base_image, registry, sandbox
 from minidocker.lab.isolated import EXEC_ROOT as ISOLATED_ROOT
 from minidocker.linux.cgroups import Cgroup
 from minidocker.network.bridge import default_network
@@ -136,6 +136,8 @@ def up(arguments: list[str]) -> None:
     if not any("busybox:latest" in image.tags for image in client.images.list()):
         say("pulling busybox")
         client.images.pull("busybox")
+    if sandbox.install():
+        say("kernel for exercises: minidocker sandbox")
     say("minidocker is ready: minidocker run -it busybox")
 
 
@@ -220,6 +222,7 @@ def clean(_arguments: list[str]) -> None:
             network.remove()
         Cgroup.open(CGROUP_PARENT).prune()
     registry.stop(REGISTRY_ROOT)
+    sandbox.uninstall()
     for path in (DATA_ROOT, EXEC_ROOT, LOGS, REGISTRY_ROOT, ISOLATED_ROOT):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -236,6 +239,7 @@ def jupyter_command(address: str, token: str, port: int = JUPYTER_PORT) -> list[
         "--ServerApp.port_retries=0",  # the address has been told
         "--log-level=WARN",
         f"--ServerApp.root_dir={CHECKOUT}",
+        "--ServerApp.kernel_manager_class=minidocker.lab.kernels.KernelsByPlace",
         "--ServerApp.default_url=/lab/tree/notebooks",
         f"--LabApp.app_settings_dir={CHECKOUT / '.lab' / 'jupyter'}",
         "--LabApp.extension_manager=readonly",

@@ -15,6 +15,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 from minidocker.errors import InvalidArgument, NotFound
+from minidocker.lab import sandbox
 
 EXERCISES = Path(__file__).resolve().parents[2] / "exercises"
 CELL_TIMEOUT_SECONDS = 60
@@ -48,6 +49,7 @@ def run(path: Path) -> Iterator[tuple[str, float, list[str]]]:
     client = NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT_SECONDS,
+        kernel_name=sandbox.NAME if sandbox.directory().exists() else "python3",  # whatever its metadata say
         extra_arguments=["--log-level=ERROR"],  # of the kernel: no warning that it listens on loopback
         interrupt_on_timeout=True,
         allow_errors=True,

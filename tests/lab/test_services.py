@@ -12,7 +12,7 @@ import pytest
 from minidocker.lab import services
 
 # Everything that the services touch is hidden, so that those of this machine are neither seen nor changed.
-HIDDEN = ("/var/lib", "/var/log", "/run", "/etc/systemd/system")
+HIDDEN = ("/var/lib", "/var/log", "/run", "/etc/systemd/system", f"{sys.prefix}/share/jupyter/kernels")
 SERVICES = f"{sys.executable} -m minidocker.lab.services"
 
 
