@@ -91,6 +91,22 @@ class Container(Resource):
         """Tell its terminal another size."""
         self._post("resize", {"h": rows, "w": columns})
 
+    def update(self, *, nano_cpus: int = 0, cpu_shares: int = 0, memory_bytes: int = 0, memory_swap_bytes: int = 0,
+               pids_limit: int = 0) -> list[str]:
+        """Change its limits, also while it runs; warnings come back.
+
+        nano_cpus          billionths of a processor. 0, for this and for all others: leave it as it is.
+        memory_swap_bytes  memory and swap together, -1 for any amount of swap.
+        pids_limit         -1 lifts the limit.
+        Raises             MinidockerError: the kernel refuses a value (memory below what is in use, say).
+        """
+        body = {"NanoCpus": nano_cpus, "CpuShares": cpu_shares, "Memory": memory_bytes,
+                "MemorySwap": memory_swap_bytes, "PidsLimit": pids_limit}
+        wish = {key: value for key, value in body.items() if value}
+        answer = document(self.transport.request("POST", f"{self.path}/update", body=wish).json())
+        warnings = answer.get("Warnings")
+        return [str(one) for one in warnings] if isinstance(warnings, list) else []
+
     def wait(self, *, condition: str = "") -> int:
         """Wait for its end; the exit status. condition: "not-running" (default), "next-exit" or "removed"."""
         response = self.transport.request("POST", f"{self.path}/wait", query={"condition": condition})
