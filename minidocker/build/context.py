@@ -154,7 +154,7 @@ class Context:
             if node.entry.kind == SYMLINK and (todo or follow_last):
                 links += 1
                 if links > _LINKS_LIMIT:
-                    raise InvalidArgument("too many symbolic links in the build context")
+                    raise Breakout(f"forbidden path outside the build context: {'/'.join(parts)} ()")
                 if node.entry.link.startswith("/"):
                     trail.clear()
                 todo += node.entry.link.split("/")[::-1]

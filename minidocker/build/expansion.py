@@ -8,10 +8,12 @@ Rules   - single quotes keep everything; in double quotes only `$` and the escap
 
 from collections.abc import Mapping
 
+from minidocker.build.trimming import replaced, without_prefix, without_suffix
 from minidocker.errors import InvalidArgument
 
 _SPECIAL_PARAMETERS = "@*#?-$!0"
 _OPERATORS = "+-?"
+_CUTTING = "#%/"
 
 
 def split(text: str, escape: str = "\\") -> list[str]:
@@ -91,11 +93,19 @@ class _Walk:
     """One pass over a text; `text` is the result so far."""
 
     def __init__(
-        self, source: str, variables: Mapping[str, str], escape: str, at: int = 0, *, plain: bool = False
+        self,
+        source: str,
+        variables: Mapping[str, str],
+        escape: str,
+        at: int = 0,
+        *,
+        plain: bool = False,
+        keep_escapes: bool = False,
     ) -> None:
         self._source, self._variables, self._escape = source, variables, escape
         self.at = at
         self._plain = plain  # quotes mean nothing, escapes are kept
+        self._kept = escape if plain or keep_escapes else ""
         self.text = ""
         self._words: list[str] = []
         self._word: str | None = None
@@ -139,11 +149,11 @@ class _Walk:
             else:
                 self.at += 1
                 if char == self._escape:
-                    self._add((char if self._plain else "") + self._next(), kept=True)
+                    self._add(self._kept + self._next(), kept=True)
                 else:
                     self._add(char, kept=False)
         if stop:
-            raise _Malformed("syntax error: missing '}'")
+            raise _Malformed(f"syntax error: missing '{stop}'")
 
     def _single_quoted(self) -> str:
         end = self._source.find("'", self.at + 1)
@@ -188,6 +198,8 @@ class _Walk:
         colon = operator == ":"
         if colon:
             operator = self._next()
+        if operator and operator in _CUTTING and not colon:
+            return self._cut(name, operator)
         if not operator or operator not in _OPERATORS:
             if not colon:
                 raise _Malformed("missing ':' in substitution")
@@ -196,9 +208,7 @@ class _Walk:
 
     def _substituted(self, name: str, operator: str, *, colon: bool) -> str:
         """The rest of `${name:-other}`. colon: an empty value counts as none."""
-        inner = _Walk(self._source, self._variables, self._escape, self.at)
-        inner.run("}")
-        self.at, other = inner.at, inner.text
+        other = self._until("}")
         value = self._variables.get(name)
         missing = not value if colon else value is None
         if operator == "+":
@@ -206,6 +216,25 @@ class _Walk:
         if operator == "?" and missing:
             raise _Malformed(f"{name}: {other or 'not allowed to be ' + ('empty' if value == '' else 'unset')}")
         return other if missing else value or ""
+
+    def _cut(self, name: str, operator: str) -> str:
+        """The rest of `${name#pattern}`, `${name%pattern}` and `${name/pattern/text}`; a doubled sign is greedy."""
+        doubled = self._peek() == operator
+        self.at += doubled
+        pattern = self._until("/" if operator == "/" else "}", keep_escapes=True)
+        text = self._until("}") if operator == "/" else ""
+        value = self._variables.get(name, "")
+        if operator == "/":
+            return replaced(value, pattern, text, all=doubled)
+        cut = without_prefix if operator == "#" else without_suffix
+        return cut(value, pattern, longest=doubled)
+
+    def _until(self, stop: str, *, keep_escapes: bool = False) -> str:
+        """A part of an operator; what ends it is passed."""
+        inner = _Walk(self._source, self._variables, self._escape, self.at, keep_escapes=keep_escapes)
+        inner.run(stop)
+        self.at = inner.at
+        return inner.text
 
     def _name(self) -> str:
         """Letters, digits and `_`; digits alone; or one of the shell's special parameters."""

@@ -83,10 +83,8 @@ def _interval(flags: Mapping[str, str], name: str) -> int:
     if not text:
         return 0
     nanoseconds = duration_ns(text)
-    if 0 < nanoseconds < _LEAST_NS:
+    if nanoseconds and nanoseconds < _LEAST_NS:
         raise InvalidArgument(f"Interval {go_quoted(name)} cannot be less than 1ms")
-    if nanoseconds < 0:
-        raise InvalidArgument(f"Interval {go_quoted(name)} cannot be negative")
     return nanoseconds
 
 

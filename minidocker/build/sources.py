@@ -46,16 +46,15 @@ def in_context(context: Context, text: str) -> list[Source]:
     Raises  Breakout: it leads out of the context. NotFound.
     """
     path = _cleaned(text)
-    if not has_wildcard(path):
-        try:
-            return [_found(context, path)]
-        except NotFound as error:
-            raise NotFound(f"file not found in build context or excluded by .dockerignore: {error}") from None
     try:
-        glob = Glob(path)
+        glob = Glob(path) if has_wildcard(path) else None
     except BadPattern:
         return []
-    return [_found(context, name) for name, _ in context.walk() if glob.matches(name)]
+    names = [path] if glob is None else [name for name, _ in context.walk() if glob.matches(name)]
+    try:
+        return [_found(context, name) for name in names]
+    except NotFound as error:
+        raise NotFound(f"file not found in build context or excluded by .dockerignore: {error}") from None
 
 
 def _cleaned(text: str) -> str:

@@ -164,8 +164,11 @@ class Steps:
         compared = self._commented(state, f"#(nop) WORKDIR {path}")
         if await self._cached(f"WORKDIR {path}", state, compared):
             return
+        try:
+            layer = await in_thread(self._layering.assemble, state.image, [Put(MAKE, path)])
+        except InvalidArgument:
+            raise InvalidArgument(f"Cannot mkdir: {path} is not a directory") from None
         id = self._begin_container()
-        layer = await in_thread(self._layering.assemble, state.image, [Put(MAKE, path)])
         step = Step(state.config, compared, state.author, id)
         state.image = await in_thread(self._layering.add, state.image, step, layer)
         self._end_container(id)

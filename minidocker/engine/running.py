@@ -7,6 +7,7 @@ Rules   - start and the exit's record hold the container's lock; stop and wait n
 
 import asyncio
 import contextlib
+import re
 import signal
 import socket
 from typing import TYPE_CHECKING
@@ -28,6 +29,9 @@ WAIT_CONDITIONS = ("not-running", "next-exit", "removed")
 
 def start_text(error: StartError) -> str:
     """A start's failure in Docker's words: the docker CLI makes its exit status (125, 126, 127) from them."""
+    unknown = re.search(r"unable to find (?:user|group) .*", str(error))
+    if unknown:
+        return unknown[0]
     return (
         f"failed to create task for container: failed to create shim task: OCI runtime create failed: {error}: unknown"
     )
@@ -67,8 +71,10 @@ class Running:
         record = container.record
         record.stopped_by_user = False
         try:
+            await self._engine.volume_use.take(record, container.directory)
             launched = await asyncio.to_thread(self._engine.starter.launch, container)
         except Exception as error:
+            await self._engine.volume_use.give_back(record, container.directory)
             await self._start_failed(container, error)
             raise AssertionError("not reached") from error
         self._engine.supervision.began(container, launched)

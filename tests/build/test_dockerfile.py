@@ -1,5 +1,7 @@
 """The Dockerfile's language, without a daemon: lines, words, variables, instructions."""
 
+import subprocess
+
 import pytest
 
 from minidocker.build import dockerfile, healthcheck, instructions
@@ -118,3 +120,24 @@ def test_an_argument_of_the_line_wins_over_defaults_and_env_over_all() -> None:
     assert arguments.for_step(["C=env"]) == ["A=line", "G=global", "TARGETARCH=amd64"]
     arguments.begin_stage()
     assert arguments.for_step([]) == []
+
+
+SHELL_WORDS = [
+    "${A#a/}", "${A#*/}", "${A##*/}", "${A##a*b}", "${A%.gz}", "${A%.*}", "${A%%.*}", "${A%%*}", "${A#?}", "${A%?/*}",
+    "${A/b/x}", "${A//b/x}", "${A/b*/x}", "${A//?/x}", "${A/nope/x}", "${A/b/}", "${A//\\//_}", "${A#\"a/\"}", "${A##}",
+    "${U#x}", "${U/x/y}", "${A%$B}", "${A/$B/-}", "${S#\\*}", "${S#*}", "${S##*}", "${S/\\*/x}", "${A/b/$B}",
+    "${A/*b/[&]}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("word", SHELL_WORDS)
+def test_patterns_cut_and_replace_as_bash_does(word: str) -> None:
+    variables = {"A": "a/b.b/c.tar.gz", "B": "gz", "S": "*x*"}
+    shell = f"shopt -u patsub_replacement 2>/dev/null; printf %s \"{word}\""
+    done = subprocess.run(["bash", "-c", shell], env=variables, capture_output=True, text=True, check=True)
+    assert Lexer().word(word, variables) == done.stdout
+
+
+def test_a_pattern_made_to_be_slow_is_not() -> None:
+    value, pattern = "a" * 20000, "*a" * 50 + "b"
+    assert Lexer().word("${A##" + pattern + "}${A//" + pattern + "/x}", {"A": value}) == value * 2
