@@ -107,10 +107,12 @@ class Images:
 
     def build(self, path: str, *, tag: str = "", dockerfile: str = "Dockerfile",
               build_args: Mapping[str, str] | None = None, target: str = "", no_cache: bool = False,
-              pull: bool = False, explain: bool = False, progress: Progress | None = None) -> Image:
+              pull: bool = False, explain: bool = False, labels: Mapping[str, str] | None = None,
+              progress: Progress | None = None) -> Image:
         """Build an image from the directory `path`, without what its .dockerignore names.
 
         dockerfile  its path in the directory.
+        labels      of the image, besides those of the Dockerfile.
         explain     let the cache tell its decisions: steps {"aux": {"Cache": {"step", "hit", "reason", ...}}}.
         progress    is told each step as the API says it: {"stream": "Step 1/3 : FROM busybox"}.
         Raises      DaemonError: a step failed; the text is the reason.
@@ -118,7 +120,7 @@ class Images:
         from minidocker.client.context import ignore_list, pack
 
         query = {"t": tag, "dockerfile": dockerfile, "buildargs": dict(build_args or {}), "target": target,
-                 "nocache": no_cache, "pull": pull, "explain": explain, "rm": True}
+                 "nocache": no_cache, "pull": pull, "explain": explain, "labels": dict(labels or {}), "rm": True}
         body = pack(path, ignore_list(path, dockerfile))
         steps = follow(self.transport.request("POST", "/build", query=query, body=body), progress)
         return self.get(next(str(found) for step in reversed(steps) if (found := member(step, "aux", "ID"))))

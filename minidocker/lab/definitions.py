@@ -14,7 +14,7 @@ import symtable
 import sys
 import textwrap
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ class Definition:
     blocks: tuple[str, ...]
 
 
-def code_of(definitions: tuple[Definition, ...] | list[Definition]) -> str:
+def code_of(definitions: Sequence[Definition]) -> str:
     """All the definitions as one program; what several need is there once."""
     return "\n".join(dict.fromkeys(block for definition in definitions for block in definition.blocks))
 
