@@ -41,6 +41,7 @@ def masked(text: str) -> str:
     text = re.sub(r"\b[0-9a-f]{64}\b", "ID64", text)
     text = re.sub(r"\b[0-9a-f]{12}\b", "ID12", text)
     text = re.sub(r"DEPRECATED: .*?\n\n", "", text, flags=re.S)
+    text = text.replace("\x1b[0m\x1b[91m", "")  # how often a stream was read
     text = re.sub(r"OCI runtime create failed: .*exec: ", "OCI runtime create failed: exec: ", text)
     return text.replace("failed to create task for container: ", "")
 

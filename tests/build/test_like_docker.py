@@ -38,12 +38,16 @@ def _archive(path: Path, mode: str) -> None:
 @pytest.fixture(scope="module")
 def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("context")
-    (root / "dir/sub").mkdir(parents=True)
-    for name in ("a.txt", "b.bin", "a b.txt", "dir/c.txt", "dir/sub/d.txt"):
+    for name in ("dir/sub", "app/node_modules", "ünï", "empty"):
+        (root / name).mkdir(parents=True)
+    for name in ("a.txt", "b.bin", "a b.txt", "dir/c.txt", "dir/sub/d.txt", "[x].txt", "*star", ".hidden",
+                 "ünï/ß é.txt", "app/package.json", "app/index.js", "app/node_modules/m"):
         (root / name).write_text(name)
     (root / "a.txt").chmod(0o4711)
     (root / "dir").chmod(0o2770)
     (root / "dir/sub").chmod(0o700)
+    for name, target in (("dir/loop", "dir/sub"), ("dangling", "nowhere"), ("self", "self")):
+        os.symlink(target, root / name)
     os.symlink("a.txt", root / "link")
     os.symlink("../b.bin", root / "dir/up")
     os.symlink("dir", root / "dirlink")
