@@ -13,6 +13,7 @@ Rules   - the engine that runs is a copy of the package: symbolic links, but for
 """
 
 import contextlib
+import fcntl
 import io
 import json
 import os
@@ -97,8 +98,10 @@ def engine(
     Raises       SwapFailed: the engine does not start, or cannot load its first image.
     """
     texts = [definition_of(learned) for learned in definitions]
+    _remove_abandoned()
     ROOT.mkdir(mode=0o711, parents=True, exist_ok=True)
     root = Path(tempfile.mkdtemp(prefix="", dir=ROOT))
+    root.chmod(0o711)
     guard = _guard(root)
     client = connect(_url(root))
     try:
@@ -221,11 +224,21 @@ def _archive() -> bytes:
 
 
 def _guard(root: Path) -> "subprocess.Popen[bytes]":
-    """A session of its own, so that what interrupts or hangs up the kernel spares it."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "minidocker.lab.swap", str(root)],
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True,
-    )  # fmt: skip
+    """In a session of its own, so that what interrupts the kernel spares it. It alone holds the root's lock."""
+    with (root / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return subprocess.Popen(
+            [sys.executable, "-m", "minidocker.lab.swap", str(root)], pass_fds=[lock.fileno()], cwd="/",
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+
+def _remove_abandoned() -> None:
+    """Remove what a guard left that was killed, with the namespaces of a sandboxed kernel for instance."""
+    for root in ROOT.glob("*"):
+        with contextlib.suppress(OSError), (root / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove(root)
 
 
 def main(arguments: list[str]) -> int:

@@ -1,0 +1,158 @@
+"""An engine that runs on a learner's functions: it is another one, it is whole, and nothing of it stays."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from minidocker.errors import MinidockerError
+from minidocker.lab import swap
+from minidocker.linux.cgroup_hierarchies import Hierarchies
+
+pytestmark = pytest.mark.needs_root
+pytest.importorskip("IPython", reason="needs the notebooks: pip install minidocker[notebooks]")
+
+EXTRACT = "minidocker.storage.extract"
+
+
+def traces() -> set[str]:
+    """What an engine has on the machine: links, mounts, control groups, rules, processes, files."""
+    found = set(os.listdir("/sys/class/net"))
+    found |= {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
+    found |= {str(path) for tree in Hierarchies.detect().trees for path in Path(tree).glob("minidocker-*")}
+    found |= {str(path) for path in swap.ROOT.glob("*")}
+    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False).stdout
+    found |= {f"{swap.ROOT} {pid}" for pid in swap._processes(str(swap.ROOT))}
+    return {trace for trace in found | set(tables.splitlines()) if "minidock" in trace}
+
+
+@pytest.fixture
+def clean() -> Iterator[None]:
+    """Nothing is left that was not there before. Another engine of this machine may end meanwhile, but none begins."""
+    before = traces()
+    yield
+    deadline = time.monotonic() + 20
+    while (left := traces() - before) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left
+
+
+ENDING = "!"
+
+
+def shouted(text: str) -> str:
+    """Stands for a learner's function, with a constant of another cell."""
+    return text.upper() + ENDING
+
+
+def unwritten(text: str) -> str:
+    raise NotImplementedError()
+
+
+SHOUTED_FILE = """
+_own_file = Extractor._file
+
+def _file(self, parent, leaf, entry, data):
+    if leaf == "shells":
+        text = FUNCTION(b"".join(bytes(piece) for _, piece in data).decode()).encode()
+        entry.size, data = len(text), [(0, memoryview(text))]
+    return _own_file(self, parent, leaf, entry, data)
+
+Extractor._file = _file
+"""
+HELD = """
+import sys
+from minidocker.lab import swap
+with swap.engine({}) as engine:
+    engine.client.networks.create("another")
+    engine.client.containers.run("busybox", ["sleep", "600"], detach=True, network="another")
+    engine.client.containers.run("busybox", ["sleep", "600"], detach=True, ports={"80/tcp": ("127.0.0.1", None)})
+    print(engine.root, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_container_runs_on_the_learners_function(clean: None) -> None:
+    """The base image is unpacked by it, so what it did is in the container's files."""
+    additions = {EXTRACT: SHOUTED_FILE.replace("FUNCTION", "shouted")}
+    with swap.engine(additions, definitions=[shouted], network=False) as engine:
+        seen = engine.client.containers.run("busybox", ["cat", "/etc/shells"], remove=True)
+        assert seen == b"/BIN/SH\n/BIN/ASH\n!"
+    assert "shouted" not in (swap.PACKAGE / "storage/extract.py").read_text()
+
+
+def test_the_engine_is_whole_with_a_network_of_its_own(clean: None) -> None:
+    with swap.engine({}) as engine:
+        client = engine.client
+        client.networks.create("another")
+        one = client.containers.run("busybox", ["sleep", "600"], detach=True, network="another", name="one")
+        client.containers.run("busybox", ["sleep", "600"], detach=True, ports={"80/tcp": ("127.0.0.1", None)})
+        assert client.containers.run("busybox", ["ping", "-c1", "one"], network="another", remove=True)
+        assert one.exec_run(["id", "-u"]).output == b"0\n"
+        assert any("ready" in line for line in engine.log())
+        assert str(engine.root).startswith(str(swap.ROOT)) and engine.url.endswith("d.sock")
+
+
+@pytest.mark.parametrize(
+    ("additions", "words"),
+    [
+        ({"minidocker.engine.engine": "raise ValueError('broken at once')"}, "ValueError: broken at once"),
+        ({"minidocker.storage.nothing": ""}, "no module minidocker.storage.nothing"),
+        ({EXTRACT: "def ("}, "is no Python"),
+        ({EXTRACT: SHOUTED_FILE.replace("FUNCTION", "unwritten")}, "cannot load the image"),
+    ],
+)
+def test_what_breaks_the_engine_is_told_in_a_few_lines(additions: dict[str, str], words: str, clean: None) -> None:
+    with pytest.raises(swap.SwapFailed) as caught, swap.engine(additions, definitions=[unwritten], network=False):
+        pass
+    lines = caught.value._render_traceback_()
+    assert words in "\n".join(lines)
+    assert len("\n".join(lines).splitlines()) <= swap.SHOWN_LINES + 2
+
+
+def test_a_broken_runtime_is_told_by_the_daemon(clean: None) -> None:
+    additions = {"minidocker.runtime.launcher": "raise ValueError('broken launcher')"}
+    with swap.engine(additions, network=False) as engine, pytest.raises(MinidockerError, match="broken launcher"):
+        engine.client.containers.run("busybox", ["true"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_nothing_is_left_of_an_engine_whose_kernel_ends(number: signal.Signals, clean: None) -> None:
+    kernel = subprocess.Popen(
+        [sys.executable, "-c", HELD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert kernel.stdout is not None
+    root = kernel.stdout.readline().decode().strip()
+    assert root in traces()
+    kernel.send_signal(number)
+    kernel.communicate()
+
+
+def test_an_exception_in_the_block_leaves_nothing(clean: None) -> None:
+    with pytest.raises(ZeroDivisionError), swap.engine({}, network=False) as engine:
+        engine.client.containers.run("busybox", ["sleep", "600"], detach=True)
+        _ = 1 / 0
+
+
+def test_what_a_killed_guard_leaves_the_next_engine_removes(clean: None) -> None:
+    kernel = subprocess.Popen(
+        [sys.executable, "-c", HELD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert kernel.stdout is not None
+    root = kernel.stdout.readline().decode().strip()
+    guard = next(pid for pid in swap._processes(root) if "minidocker.lab.swap" in _arguments(pid))
+    for pid in (guard, kernel.pid):
+        os.kill(pid, signal.SIGKILL)
+    kernel.communicate()
+    assert root in traces()
+    with swap.engine({}, network=False, busybox=False):
+        assert root not in traces()
+
+
+def _arguments(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
