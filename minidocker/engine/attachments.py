@@ -9,8 +9,8 @@ Rules   - runs in threads; reads the record under the container's lock, and neve
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
 from minidocker.engine import validate
@@ -20,7 +20,7 @@ from minidocker.engine.network import Network
 from minidocker.errors import Forbidden, InvalidArgument, NotFound, Unsupported
 from minidocker.network.bridge import BridgeNetwork
 from minidocker.network.endpoint import Endpoint
-from minidocker.network.ports import PortBinding, parse_binding
+from minidocker.network.ports import ANY, ANY6, PortBinding, parse_binding
 from minidocker.network.rules import Published
 
 Undo = Callable[[], object]
@@ -70,35 +70,26 @@ def wanted(record: Record) -> list[str]:
     return sorted(names, key=lambda name: name != first)
 
 
-def gateway_network(networks: Mapping[str, EndpointRequest], endpoints: Mapping[str, Endpoint]) -> str:
-    """The network that the default route goes over; "" if none leads out."""
+def gateway_network(
+    networks: Mapping[str, EndpointRequest], endpoints: Mapping[str, Endpoint], version: int = 4
+) -> str:
+    """The network that the default route (of IPv4, of IPv6) goes over; "" if none leads out."""
 
     def rank(name: str) -> tuple[int, str]:
         request = networks.get(name)
         return -(request.gateway_priority if request else 0), name
 
-    return min((name for name, endpoint in endpoints.items() if endpoint.gateway), key=rank, default="")
+    ways = {name: endpoint.gateway if version == 4 else endpoint.gateway6 for name, endpoint in endpoints.items()}
+    return min((name for name, gateway in ways.items() if gateway), key=rank, default="")
 
 
 def check_request(network: Network, request: EndpointRequest) -> None:
     """What the network must be for what is asked of it. Raises InvalidArgument in Docker's words."""
-    address = request.ipam_config.ipv4_address if request.ipam_config is not None else ""
-    if address:
-        try:
-            IPv4Address(address)
-        except ValueError:
-            raise InvalidArgument(f"invalid IPv4 address: {address}") from None
-        if not network.user_defined:
-            raise InvalidArgument("user specified IP address is supported on user defined networks only")
-        if not network.static:
-            raise InvalidArgument(
-                "user specified IP address is supported only when connecting to networks with user configured subnets"
-            )
-        subnet = network.subnet
-        if subnet is not None and IPv4Address(address) not in subnet:
-            raise InvalidArgument(
-                f"Invalid address {address}: It does not belong to any of this network's subnets ({subnet})"
-            )
+    ipam = request.ipam_config
+    if ipam is not None and ipam.ipv4_address:
+        _check_address(network, ipam.ipv4_address, 4)
+    if ipam is not None and ipam.ipv6_address:
+        _check_address(network, ipam.ipv6_address, 6)
     if request.aliases and not network.user_defined:
         raise InvalidArgument("network-scoped alias is supported only for containers in user defined networks")
     if any(not alias or re.search(r"[\s\0]", alias) for alias in request.aliases or []):
@@ -107,6 +98,22 @@ def check_request(network: Network, request: EndpointRequest) -> None:
         raise Unsupported(f"driver option {next(iter(request.driver_opts))}: endpoints of a bridge network have none")
     if request.mac_address and not _MAC.fullmatch(request.mac_address):
         raise InvalidArgument(f"{request.mac_address} is not a valid mac address")
+
+
+def _check_address(network: Network, text: str, version: int) -> None:
+    try:
+        address = IPv4Address(text) if version == 4 else IPv6Address(text)
+    except ValueError:
+        raise InvalidArgument(f"invalid IPv{version} address: {text}") from None
+    if not network.user_defined:
+        raise InvalidArgument("user specified IP address is supported on user defined networks only")
+    if not (network.static if version == 4 else network.static6):
+        raise InvalidArgument(
+            "user specified IP address is supported only when connecting to networks with user configured subnets"
+        )
+    subnet = network.subnet if version == 4 else network.subnet6
+    if subnet is not None and address not in subnet:
+        raise InvalidArgument(f"Invalid address {text}: It does not belong to any of this network's subnets ({subnet})")
 
 
 class Attachments:
@@ -132,12 +139,15 @@ class Attachments:
     ) -> tuple[BridgeNetwork, Endpoint]:
         """An endpoint on one network: an address, and an interface's name that is free inside."""
         network, bridge, request = self._networks.get(name), self._networks.bridge(name), record.networks[name]
-        if request.ipam_config is not None and request.ipam_config.ipv4_address:
-            address = IPv4Address(request.ipam_config.ipv4_address)
-        else:
-            address = None
-        interface = free_interface(network.interface_prefix, {endpoint.interface for endpoint in taken.values()})
-        return bridge, bridge.allocate(record.id, address, request.mac_address or mac or None, interface=interface)
+        ipam = request.ipam_config
+        endpoint = bridge.allocate(
+            record.id,
+            IPv4Address(ipam.ipv4_address) if ipam is not None and ipam.ipv4_address else None,
+            request.mac_address or mac or None,
+            requested6=IPv6Address(ipam.ipv6_address) if ipam is not None and ipam.ipv6_address else None,
+            interface=free_interface(network.interface_prefix, {one.interface for one in taken.values()}),
+        )
+        return bridge, endpoint
 
     def allocate_all(self, record: Record, undo: Callable[[Undo], object]) -> Attached:
         """An endpoint on every network of a container that starts. undo: told how to give each back."""
@@ -203,25 +213,28 @@ def plan(record: Record, endpoints: Mapping[str, Endpoint]) -> dict[str, object]
     mode = record.host.network_mode
     if mode == "host" or mode.startswith("container:"):
         return None
-    leading = gateway_network(record.networks, endpoints)
-    return {"interfaces": [e.interface_plan(leads=name == leading) for name, e in endpoints.items()]}
+    leading, leading6 = (gateway_network(record.networks, endpoints, version) for version in (4, 6))
+    interfaces = [e.interface_plan(leads=n == leading, leads6=n == leading6) for n, e in endpoints.items()]
+    return {"interfaces": interfaces}
 
 
 def bindings(record: Record, host_address: str = "0.0.0.0") -> list[PortBinding]:
     """The published ports as the network wants them; -P publishes every exposed port that is not bound.
 
-    host_address  where a port goes that asks for no address
+    host_address  where a port goes that asks for no address; "0.0.0.0" means every address of IPv6, too
     """
     found: list[PortBinding] = []
     wishes = record.host.port_bindings or {}
+    also = ANY6 if host_address == ANY else ""
     for port, places in wishes.items():
         for place in places or [None]:  # type: ignore[list-item]
-            address = (place.host_ip if place else "") or host_address
-            found.append(parse_binding(port, address, place.host_port if place else ""))
+            address = place.host_ip if place else ""
+            binding = parse_binding(port, address or host_address, place.host_port if place else "")
+            found.append(binding if address else replace(binding, also=also))
     if record.host.publish_all_ports:
         bound = {(b.container_port, b.protocol) for b in found}
         for exposed in record.config.exposed_ports or {}:
             low, high, protocol = validate.parse_port(exposed)
             numbers = [n for n in range(low, high + 1) if (n, protocol) not in bound]
-            found += [PortBinding(number, protocol, host_address) for number in numbers]
+            found += [PortBinding(number, protocol, host_address, also=also) for number in numbers]
     return found

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from minidocker import typed
 from minidocker.errors import InvalidArgument
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -221,10 +222,11 @@ class HostConfig(msgspec.Struct, rename="pascal"):
     init: bool | None = None
 
 
-class EndpointIPAM(msgspec.Struct, rename={"ipv4_address": "IPv4Address"}):
-    """A fixed address."""
+class EndpointIPAM(msgspec.Struct, rename={"ipv4_address": "IPv4Address", "ipv6_address": "IPv6Address"}):
+    """Fixed addresses."""
 
     ipv4_address: str = ""
+    ipv6_address: str = ""
 
 
 class EndpointRequest(msgspec.Struct, rename={"ipam_config": "IPAMConfig", "links": "Links", "aliases": "Aliases",
@@ -307,7 +309,7 @@ def _strict(raw: dict[str, Any], kind: type[T], refused: dict[str, str], where: 
             reason = refused.get(key, "this daemon does not know the field")
             raise InvalidArgument(f"{where}{key} is not supported: {reason}")
     try:
-        return msgspec.convert(kept, kind)
+        return typed.convert(kept, kind)
     except msgspec.ValidationError as error:
         raise InvalidArgument(f"invalid {where or 'Config.'.lower()}{error}") from None
 
@@ -377,9 +379,8 @@ def read_endpoint(raw: object, network: str) -> EndpointRequest:
     """One entry of EndpointsConfig (null is an empty one)."""
     value = {k: v for k, v in _object(raw, f"endpoint of {network}").items() if k not in _ENDPOINT_OUTPUT}
     ipam = _object(value.get("IPAMConfig"), "IPAMConfig")
-    for key in ("IPv6Address", "LinkLocalIPs"):
-        if not is_empty(ipam.get(key)):
-            raise InvalidArgument(f"IPAMConfig.{key} is not supported: there is no IPv6 on these networks")
+    if not is_empty(ipam.get("LinkLocalIPs")):
+        raise InvalidArgument("IPAMConfig.LinkLocalIPs is not supported: an interface has the addresses of its network")
     kept = {k: v for k, v in ipam.items() if v}
     value["IPAMConfig"] = kept if kept or value.get("IPAMConfig") == {} else None
     return _strict(value, EndpointRequest, _ENDPOINT_REFUSED, f"endpoint of {network}: ")

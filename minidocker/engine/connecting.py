@@ -103,12 +103,12 @@ class Connecting:
             undo.callback(bridge.detach, endpoint)
             self._engine.runtime.while_alive(record.id, lambda pid: bridge.attach(endpoint, pid))
             endpoints = {**record.attached, name: endpoint}
-            leads = attachments.gateway_network(networks, endpoints) == name
+            routes = [route for route in _routes(networks, endpoints) if route.interface == endpoint.interface]
             needed = self._engine.networks.get(name).user_defined and not record.resolver
             sockets = self._engine.runtime.change_network(
                 record.id,
-                {"interfaces": [endpoint.interface_plan(leads=False)]},
-                route=Route(endpoint.interface, endpoint.gateway) if leads else None,
+                {"interfaces": [endpoint.interface_plan(leads=False, leads6=False)]},
+                routes=routes,
                 resolver=RESOLVER_ADDRESS if needed else "",
             )
             undo.callback(close_all, sockets)
@@ -117,8 +117,9 @@ class Connecting:
             undo.callback(self._put_back, container.record, attached)
             self._lead_ports(record, attached)
             files = LiveFiles(record, container.directory)
-            files.add_address(endpoint.address)
-            undo.callback(files.remove_address, endpoint.address)
+            for address in endpoint.addresses:
+                files.add_address(address)
+                undo.callback(files.remove_address, address)
             if needed:
                 files.use_embedded()
             self._write(record, attached, resolver=record.resolver or bool(sockets))
@@ -129,9 +130,7 @@ class Connecting:
         """A connect failed: ports and route as they were; what was not there before goes with the interface."""
         if before.published_on and attached.published_on != before.published_on:
             self._move_ports(attached, before.published_on)
-        leading = attachments.gateway_network(before.networks, before.attached)
-        if leading:
-            self._set_route(before.id, before.attached[leading])
+        self._set_routes(before.id, _routes(before.networks, before.attached))
 
     def _lead_ports(self, record: Record, attached: Attached) -> None:
         """Published ports go to the network that leads out now, keeping their numbers on the host."""
@@ -201,13 +200,15 @@ class Connecting:
         attached.endpoints = remaining
         self._write(record, attached, resolver=before.resolver)
         self._engine.networks.bridge(name).detach(endpoint)
-        if leading and leading != attachments.gateway_network(before.networks, before.attached):
-            self._set_route(record.id, remaining[leading])
-        LiveFiles(record, container.directory).remove_address(endpoint.address)
+        known = _routes(before.networks, before.attached)
+        self._set_routes(record.id, [route for route in _routes(networks, remaining) if route not in known])
+        for address in endpoint.addresses:
+            LiveFiles(record, container.directory).remove_address(address)
         return Changed(networks, attached)
 
-    def _set_route(self, id: str, endpoint: Endpoint) -> None:
-        self._engine.runtime.change_network(id, route=Route(endpoint.interface, endpoint.gateway))
+    def _set_routes(self, id: str, routes: list[Route]) -> None:
+        if routes:
+            self._engine.runtime.change_network(id, routes=routes)
 
     @staticmethod
     def _adopt(container: Container, changed: Changed) -> None:
@@ -228,3 +229,8 @@ def _attached(record: Record) -> Attached:
     return Attached(dict(record.attached), list(record.ports), record.published_on)
 
 
+def _routes(networks: dict[str, EndpointRequest], endpoints: dict[str, Endpoint]) -> list[Route]:
+    """The default routes that a container should have: of IPv4 and of IPv6, as far as a network leads out."""
+    leading, leading6 = (attachments.gateway_network(networks, endpoints, version) for version in (4, 6))
+    ways = [Route(endpoints[leading].interface, endpoints[leading].gateway)] if leading else []
+    return ways + ([Route(endpoints[leading6].interface, endpoints[leading6].gateway6)] if leading6 else [])

@@ -74,9 +74,9 @@ def endpoint_document(record: Record, network: str, network_id: str, version: Ve
         "Gateway": endpoint.gateway if endpoint else "",
         "IPAddress": endpoint.address if endpoint else "",
         "IPPrefixLen": endpoint.prefix if endpoint else 0,
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
+        "IPv6Gateway": endpoint.gateway6 if endpoint else "",
+        "GlobalIPv6Address": endpoint.address6 if endpoint else "",
+        "GlobalIPv6PrefixLen": endpoint.prefix6 if endpoint else 0,
         "MacAddress": endpoint.mac if endpoint else (request.mac_address if version >= (1, 44) else ""),
         "DriverOpts": request.driver_opts,
     }

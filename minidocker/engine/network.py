@@ -5,7 +5,7 @@ Rules   - `networks/<id>.json` is the record, complete once the network exists: 
         - `pools` is what was asked for and what inspect shows; `address` is what the bridge has.
 """
 
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
 import msgspec
 
@@ -29,6 +29,11 @@ class Pool(msgspec.Struct, rename={"subnet": "Subnet", "ip_range": "IPRange", "g
     gateway: str = ""
     auxiliary: dict[str, str] = {}
 
+    @property
+    def version(self) -> int:
+        """Of the Internet Protocol: 4 or 6."""
+        return 6 if ":" in self.subnet else 4
+
 
 class Network(msgspec.Struct):
     """One network.
@@ -37,6 +42,7 @@ class Network(msgspec.Struct):
     pools    as asked for; [] until the daemon has chosen a subnet
     static   the user named the subnet, so containers may ask for addresses in it
     address  of the bridge: the gateway with the subnet's prefix; "" without a bridge of its own
+    ipv6     the network has IPv6 too: static6 and address6 are as those above
     builtin  one of the three that every daemon has: not on disk, never removed
     """
 
@@ -53,6 +59,9 @@ class Network(msgspec.Struct):
     static: bool = False
     address: str = ""
     builtin: bool = False
+    ipv6: bool = False
+    static6: bool = False
+    address6: str = ""
 
     @property
     def user_defined(self) -> bool:
@@ -74,9 +83,18 @@ class Network(msgspec.Struct):
         """The subnet, once it is known."""
         return IPv4Interface(self.address).network if self.address else None
 
-    def config(self, avoid: tuple[IPv4Network, ...] = ()) -> BridgeConfig:
-        """What the bridge shall be. avoid: subnets that are not chosen for it."""
-        pool = self.pools[0] if self.pools else Pool()
+    @property
+    def subnet6(self) -> IPv6Network | None:
+        """The subnet of IPv6, once it is known; None: the network has none."""
+        return IPv6Interface(self.address6).network if self.address6 else None
+
+    def pool(self, version: int) -> Pool:
+        """The subnet of IPv4 or IPv6 and how it is used; an empty one if nothing is said of it."""
+        return next((pool for pool in self.pools if pool.version == version), Pool())
+
+    def config(self, avoid: tuple[IPv4Network, ...] = (), avoid6: tuple[IPv6Network, ...] = ()) -> BridgeConfig:
+        """What the bridge shall be. avoid, avoid6: subnets that are not chosen for it."""
+        pool, pool6 = self.pool(4), self.pool(6) if self.ipv6 else Pool()
         return BridgeConfig(
             name=self.name,
             bridge=self.bridge,
@@ -89,6 +107,11 @@ class Network(msgspec.Struct):
             icc=truth(self.options.get(ICC), default=True),
             masquerade=truth(self.options.get(MASQUERADE), default=True),
             host_address=self.options.get(HOST_ADDRESS) or "0.0.0.0",
+            ipv6=self.ipv6,
+            address6=IPv6Interface(self.address6) if self.address6 else None,
+            ip_range6=IPv6Network(pool6.ip_range) if pool6.ip_range else None,
+            reserved6=tuple(IPv6Address(address) for address in pool6.auxiliary.values()),
+            avoid6=avoid6,
         )
 
 

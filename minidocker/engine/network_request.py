@@ -8,17 +8,19 @@ Rules   - pure: what the request alone can tell is checked here, what depends on
 
 import re
 import secrets
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
 
 import msgspec
 
+from minidocker import typed
 from minidocker.engine import clock
 from minidocker.engine import network as options
 from minidocker.engine.network import Network, Pool
 from minidocker.errors import Forbidden, InvalidArgument, NotFound, Unavailable, Unsupported
+from minidocker.network.addresses import Address, Subnet
 
 PREDEFINED = ("bridge", "host", "none", "default")
-_IPV6 = "networks of this daemon are IPv4 only; create it without IPv6"
+Interface = IPv4Interface | IPv6Interface
 _KERNEL_DRIVERS = ("macvlan", "ipvlan")
 
 
@@ -60,7 +62,7 @@ class CreateBody(msgspec.Struct, rename={"enable_ipv6": "EnableIPv6", "enable_ip
 def parse(raw: object) -> CreateBody:
     """The body as a struct. What is null was not said, at any depth. Raises InvalidArgument: a wrong type."""
     try:
-        return msgspec.convert(without_nulls(raw), CreateBody)
+        return typed.convert(without_nulls(raw), CreateBody)
     except msgspec.ValidationError as error:
         raise InvalidArgument(f"invalid JSON: {error}") from None
 
@@ -83,8 +85,10 @@ def read(body: CreateBody) -> Network:
     if ipam.driver not in ("", "default", "null"):
         raise NotFound(f'plugin "{ipam.driver}" not found')
     pools = ipam.config or []
-    if len(pools) > 1:
-        raise Unsupported("a bridge network has one IPv4 subnet; create a network for each")
+    addresses = {pool.version: _address(pool) for pool in pools}
+    if len(addresses) < len(pools):
+        raise Forbidden("bridge driver doesn't support multiple subnets")
+    ipv6 = bool(body.enable_ipv6)
     wanted = dict(body.options or {})
     _check_options(wanted)
     return Network(
@@ -98,8 +102,11 @@ def read(body: CreateBody) -> Network:
         options=wanted,
         ipam_options=ipam.options,
         pools=pools,
-        static=bool(pools),
-        address=str(_address(pools[0])) if pools else "",
+        static=4 in addresses,
+        address=str(addresses.get(4, "")),
+        ipv6=ipv6,
+        static6=ipv6 and 6 in addresses,
+        address6=str(addresses.get(6, "")) if ipv6 else "",
     )
 
 
@@ -124,10 +131,8 @@ def _check_kind(body: CreateBody) -> None:
         raise NotFound(f'plugin "{driver}" not found')
     if body.config_only or (body.config_from is not None and body.config_from.network):
         raise Unsupported("configurations of networks (config-only, config-from) are not supported by minidocker")
-    if body.enable_ipv6:
-        raise Unsupported(_IPV6)
     if body.enable_ipv4 is False:
-        raise Unsupported(f"a network without IPv4 is not possible: {_IPV6}")
+        raise Unsupported("IPv4 cannot be disabled: a bridge network of this daemon has IPv4, and IPv6 beside it")
 
 
 def _check_options(wanted: dict[str, str]) -> None:
@@ -155,7 +160,7 @@ def _check_options(wanted: dict[str, str]) -> None:
         raise Unsupported("inhibit_ipv4: the bridge's address is what minidocker's networks stand on")
 
 
-def _address(pool: Pool) -> IPv4Interface:
+def _address(pool: Pool) -> Interface:
     """The bridge's address: the gateway asked for, else the first of the range."""
     subnet = _subnet(pool.subnet)
     pool.ip_range = str(_range(pool, subnet)) if pool.ip_range else ""
@@ -165,46 +170,50 @@ def _address(pool: Pool) -> IPv4Interface:
         gateway = _inside(pool.gateway, subnet, "gateway")
         if gateway in auxiliary:
             raise InvalidArgument(f"gateway {gateway} is an auxiliary address too")
-        return IPv4Interface(f"{gateway}/{subnet.prefixlen}")
-    ends = {subnet.network_address, subnet.broadcast_address} if subnet.prefixlen < 31 else set()
-    for candidate in IPv4Network(pool.ip_range) if pool.ip_range else subnet:
-        if candidate not in ends and candidate not in auxiliary and subnet.prefixlen < 32:
-            return IPv4Interface(f"{candidate}/{subnet.prefixlen}")
+        return ip_interface(f"{gateway}/{subnet.prefixlen}")
+    ends = _ends(subnet)
+    for candidate in ip_network(pool.ip_range) if pool.ip_range else subnet:
+        if candidate not in ends and candidate not in auxiliary and subnet.prefixlen < subnet.max_prefixlen:
+            return ip_interface(f"{candidate}/{subnet.prefixlen}")
     raise InvalidArgument("failed to allocate gateway (): No available addresses on this pool")
 
 
-def _subnet(text: str) -> IPv4Network:
+def _ends(subnet: Subnet) -> set[Address]:
+    """The addresses of a subnet that nobody can have."""
+    if subnet.prefixlen >= subnet.max_prefixlen - 1:
+        return set()
+    return {subnet.network_address, subnet.broadcast_address} if subnet.version == 4 else {subnet.network_address}
+
+
+def _subnet(text: str) -> Subnet:
     try:
         if "/" not in text:
             raise ValueError(text)
         loose = ip_network(text, strict=False)
     except ValueError:
         raise InvalidArgument(f"Invalid subnet {text} : invalid CIDR address: {text}") from None
-    if isinstance(loose, IPv6Network):
-        raise Unsupported(f"subnet {text}: {_IPV6}")
-    if str(loose.network_address) != text.partition("/")[0]:
+    if loose.network_address != ip_address(text.partition("/")[0]):
         raise InvalidArgument(f"invalid network config:\ninvalid subnet {text}: it should be {loose}")
     return loose
 
 
-def _range(pool: Pool, subnet: IPv4Network) -> IPv4Network:
+def _range(pool: Pool, subnet: Subnet) -> Subnet:
     try:
-        found = IPv4Network(pool.ip_range, strict=False)
+        found = ip_network(pool.ip_range, strict=False)
     except ValueError:
         raise InvalidArgument(f"invalid ip-range {pool.ip_range}: no subnet in CIDR form") from None
-    if not found.subnet_of(subnet):
+    if found.version != subnet.version or not found.subnet_of(subnet):  # type: ignore[arg-type]  # of one version
         raise InvalidArgument(f"invalid ip-range {pool.ip_range}: it does not lie within subnet {subnet}")
     return found
 
 
-def _inside(text: str, subnet: IPv4Network, what: str) -> IPv4Address:
+def _inside(text: str, subnet: Subnet, what: str) -> Address:
     try:
-        address = IPv4Address(text)
+        address = ip_address(text)
     except ValueError:
-        raise InvalidArgument(f"invalid {what}: {text!r} is no IPv4 address") from None
+        raise InvalidArgument(f"invalid {what}: {text!r} is no IP address") from None
     if address not in subnet:
         raise InvalidArgument(f"invalid {what} {address}: it does not lie within subnet {subnet}")
-    ends = (subnet.network_address, subnet.broadcast_address)
-    if subnet.prefixlen < 31 and address in ends and what == "gateway":
+    if address in _ends(subnet) and what == "gateway":
         raise InvalidArgument(f"invalid gateway {address}: it is the first or last address of subnet {subnet}")
     return address

@@ -30,7 +30,7 @@ def document(network: Network, bridge: BridgeNetwork | None, members: Iterable[C
         "Created": network.created,
         "Scope": "local",
         "Driver": network.driver,
-        "EnableIPv6": False,
+        "EnableIPv6": network.ipv6,
         "IPAM": {
             "Driver": "default",
             "Options": network.ipam_options,
@@ -75,5 +75,5 @@ def _member(network: Network, container: Container) -> Document:
         "EndpointID": endpoint.id if endpoint else endpoint_id(network.id, container.id),
         "MacAddress": endpoint.mac if endpoint else "",
         "IPv4Address": f"{endpoint.address}/{endpoint.prefix}" if endpoint else "",
-        "IPv6Address": "",
+        "IPv6Address": f"{endpoint.address6}/{endpoint.prefix6}" if endpoint and endpoint.address6 else "",
     }

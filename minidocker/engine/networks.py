@@ -126,6 +126,7 @@ class Networks:
             if network.name in self._networks:
                 raise Conflict(f"network with name {network.name} already exists")
             self._check_free(network)
+            self._check_free6(network)
             bridge = await asyncio.to_thread(self._make, network)
             self._networks[network.name], self._bridges[network.name] = network, bridge
         self._emit("create", network)
@@ -147,14 +148,25 @@ class Networks:
         if default is not None and default.config.bridge == network.bridge:
             raise Forbidden(f"cannot create network {network.id}: {network.bridge} is the default network's bridge")
 
+    def _check_free6(self, network: Network) -> None:
+        wanted = network.subnet6
+        taken = [other.subnet6 for other in self._networks.values() if other.subnet6 is not None]
+        if wanted is not None and any(wanted.overlaps(subnet) for subnet in taken):
+            raise Forbidden("Pool overlaps with other one on this address space")
+
     def _make(self, network: Network) -> BridgeNetwork:
         """In a thread: the bridge, then the record. On failure nothing stays."""
         bridge = self._bridge_of(network)
         try:
             bridge.ensure()
             network.address = f"{bridge.gateway}/{bridge.subnet.prefixlen}"
-            if not network.pools:
-                network.pools = [Pool(subnet=str(bridge.subnet), gateway=str(bridge.gateway))]
+            if not network.pool(4).subnet:
+                network.pools = [Pool(subnet=str(bridge.subnet), gateway=str(bridge.gateway)), *network.pools]
+            if bridge.address6 is not None:
+                network.address6 = str(bridge.address6)
+                if not network.pool(6).subnet:
+                    chosen = Pool(subnet=str(bridge.address6.network), gateway=str(bridge.address6.ip))
+                    network.pools = [*network.pools, chosen]
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             records.write(self._path(network), network)  # the true point at which the network exists
         except BaseException:
@@ -164,9 +176,10 @@ class Networks:
 
     def _bridge_of(self, network: Network) -> BridgeNetwork:
         avoid = [other.subnet for other in self._networks.values() if other.subnet is not None]
+        avoid6 = [other.subnet6 for other in self._networks.values() if other.subnet6 is not None]
         if self._firewall is None:  # first need of it: without networks no library is loaded, no table made
             self._firewall = Firewall(host.names(self._engine.settings.exec_root).table, Nftables())
-        return BridgeNetwork(network.config(tuple(avoid)), self._firewall, self._ports)
+        return BridgeNetwork(network.config(tuple(avoid), tuple(avoid6)), self._firewall, self._ports)
 
     def _path(self, network: Network) -> Path:
         return self._directory / f"{network.id}.json"

@@ -87,7 +87,7 @@ class Resolving:
         record = container.record
         for network, endpoint in record.attached.items():
             if self._user_defined(network):
-                self._names.add(network, endpoint.id, names_of(record, network), endpoint.address)
+                self._names.add(network, endpoint.id, names_of(record, network), endpoint.addresses)
         self._update(container)
 
     def left(self, container: Container, network: str) -> None:

@@ -12,15 +12,23 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+)
 from pathlib import Path
 
 from minidocker.errors import Forbidden, InvalidArgument
 from minidocker.linux import netlink
 from minidocker.network import host
-from minidocker.network.addresses import AddressPool, mac_of
+from minidocker.network.addresses import Address, AddressPool, mac_of
 from minidocker.network.endpoint import Endpoint, LiveEndpoint
 from minidocker.network.firewall import Firewall
 from minidocker.network.nftables import Nftables
@@ -42,6 +50,7 @@ class BridgeConfig:
     reserved    addresses never handed out (Docker's AuxiliaryAddresses)
     avoid       subnets that are not chosen for it: of networks whose bridge is not there at the moment
     host_address  where ports are published that ask for no address of the host
+    ipv6        the network has IPv6 too: address6, ip_range6, reserved6 and avoid6 are as those above
     """
 
     name: str
@@ -55,6 +64,11 @@ class BridgeConfig:
     icc: bool = True
     masquerade: bool = True
     host_address: str = "0.0.0.0"
+    ipv6: bool = False
+    address6: IPv6Interface | None = None
+    ip_range6: IPv6Network | None = None
+    reserved6: tuple[IPv6Address, ...] = ()
+    avoid6: tuple[IPv6Network, ...] = ()
 
     def __post_init__(self) -> None:
         host.check_name(self.bridge)
@@ -69,16 +83,17 @@ class BridgeNetwork:
         self.ports = ports
         self._bridge: host.Bridge | None = None
         self._pool: AddressPool | None = None
+        self._pool6: AddressPool | None = None
         self._published: dict[str, list[Published]] = {}  # by endpoint ID
         self._owned: set[str] = set()  # IDs of the endpoints that were not released yet
-        # host interface -> when it was released, its address, its container
-        self._leaving: dict[str, tuple[float, IPv4Address, str]] = {}
+        # host interface -> when it was released, its addresses, its container
+        self._leaving: dict[str, tuple[float, list[Address], str]] = {}
         self._lock = threading.Lock()
 
     def ensure(self) -> None:
         """Bring the bridge and the firewall to the state they should have; idempotent.
 
-        Raises  Conflict, Unavailable: see `host.ensure_bridge`; Unsupported: no nftables; KernelError.
+        Raises  Conflict, Unavailable: see `host.ensure_bridge`; Unsupported: no nftables, no IPv6; KernelError.
         """
         config = self.config
         host.sysctl("ip_forward", "1")
@@ -89,17 +104,34 @@ class BridgeNetwork:
                 bridge.address.network, bridge.address.ip, allocate_from=config.ip_range, reserved=config.reserved
             )
         self._bridge = bridge
-        self.firewall.add_network(
-            NetworkRules(config.bridge, str(self.subnet), config.internal, config.masquerade, config.icc)
-        )
+        host.trust_no_router(config.bridge)
+        settings = (config.internal, config.masquerade, config.icc)
+        self.firewall.add_network(NetworkRules(config.bridge, str(self.subnet), *settings))
+        if config.ipv6:
+            address6 = host.ensure_address6(config.bridge, config.address6, self.firewall.name, config.avoid6)
+            if self._pool6 is None or self._pool6.subnet != address6.network:
+                self._pool6 = AddressPool(
+                    address6.network, address6.ip, allocate_from=config.ip_range6, reserved=config.reserved6
+                )
+            self.firewall.ipv6().add_network(NetworkRules(config.bridge, str(address6.network), *settings))
 
     @property
     def subnet(self) -> IPv4Network:
-        return self._ensured()[1].subnet
+        subnet = self._ensured()[1].subnet
+        assert isinstance(subnet, IPv4Network)
+        return subnet
 
     @property
     def gateway(self) -> IPv4Address:
-        return self._ensured()[1].gateway
+        gateway = self._ensured()[1].gateway
+        assert isinstance(gateway, IPv4Address)
+        return gateway
+
+    @property
+    def address6(self) -> IPv6Interface | None:
+        """The bridge's address of IPv6 with the subnet's prefix; None on a network without IPv6."""
+        pool = self._pool6
+        return None if pool is None else IPv6Interface(f"{pool.gateway}/{pool.subnet.prefixlen}")
 
     def allocate(
         self,
@@ -107,17 +139,27 @@ class BridgeNetwork:
         requested: IPv4Address | None = None,
         mac: str | None = None,
         *,
+        requested6: IPv6Address | None = None,
         interface: str = "eth0",
     ) -> Endpoint:
-        """A new endpoint with an address of its own. Raises: see `AddressPool.take`; InvalidArgument: a bad MAC.
+        """A new endpoint with addresses of its own. Raises: see `AddressPool.take`; InvalidArgument: a bad MAC.
 
-        A container that starts again at once has its address again, though its old pair is not gone yet.
+        A container that starts again at once has its addresses again, though its old pair is not gone yet.
         """
         _, pool = self._ensured()
+        pool6 = self._pool6
         mac = _checked(mac) if mac else None
-        requested = requested or self._left_by(container_id)
-        self._collect(_LINGER_SECONDS, requested)
-        address = pool.take(requested)
+        left = self._left_by(container_id)
+        wish: Address | None = requested or next((address for address in left if address.version == 4), None)
+        wish6: Address | None = requested6 or next((address for address in left if address.version == 6), None)
+        self._collect(_LINGER_SECONDS, {wish, wish6})
+        address = pool.take(wish)
+        assert isinstance(address, IPv4Address)
+        try:
+            address6 = pool6.take(wish6) if pool6 is not None else None
+        except BaseException:
+            pool.release(address)
+            raise
         endpoint_id = secrets.token_hex(32)
         self._owned.add(endpoint_id)
         return Endpoint(
@@ -131,6 +173,9 @@ class BridgeNetwork:
             gateway="" if self.config.internal else str(pool.gateway),
             mac=mac or mac_of(address),
             mtu=self.config.mtu,
+            address6=str(address6 or ""),
+            prefix6=pool6.subnet.prefixlen if pool6 is not None else 0,
+            gateway6="" if self.config.internal or pool6 is None else str(pool6.gateway),
         )
 
     def attach(self, endpoint: Endpoint, pid: int) -> None:
@@ -160,15 +205,20 @@ class BridgeNetwork:
         if not bindings or self.config.internal:
             return []
         try:
-            bound = self.ports.reserve(endpoint.id, bindings)
+            bound = self.ports.reserve(endpoint.id, [_possible(binding, endpoint) for binding in bindings])
         except PortUnavailable as error:
             raise PortUnavailable(
                 f"driver failed programming external connectivity on endpoint {name or endpoint.container_id[:12]} "
                 f"({endpoint.id}): {error}"
             ) from None
+        done: list[tuple[Firewall, list[Published]]] = []
         try:
-            self.firewall.publish(endpoint.address, bound)
+            for firewall, address, ports in self._by_family(endpoint, bound):
+                firewall.publish(address, ports)
+                done.append((firewall, ports))
         except BaseException:
+            for firewall, ports in done:
+                firewall.unpublish(ports)
             self.ports.release(endpoint.id)
             raise
         self._published[endpoint.id] = bound
@@ -179,29 +229,40 @@ class BridgeNetwork:
     def take_over_ports(self, endpoint: Endpoint, network: "BridgeNetwork", other: Endpoint) -> list[Published]:
         """Lead the ports that `other`, of `network`, has published to `endpoint` of this network from now on.
 
-        The host's ports stay held all the time. An internal network publishes nothing: they are given back.
+        The host's ports stay held all the time. What has no place here is given back: all ports on an internal network,
+        those of IPv6 on a network without it.
         """
-        bound = network._published.pop(other.id, [])
-        if not bound:
-            return []
-        if self.config.internal:
-            network.firewall.unpublish(bound)
-            network.ports.release(other.id)
-            return []
-        self.firewall.republish(endpoint.address, bound)
-        self.ports.hand_over(other.id, endpoint.id)
-        self._published[endpoint.id] = bound
-        self._forget_flows(bound, other.address)
-        netlink.set_hairpin(endpoint.host_interface)
+        before = network._published.pop(other.id, [])
+        keeps = {"ip": not self.config.internal, "ip6": bool(endpoint.address6) and not self.config.internal}
+        bound = [port for port in before if keeps[port.family]]
+        for firewall, address, ports in self._by_family(endpoint, bound):
+            firewall.republish(address, ports)
+        for firewall, _, ports in self._by_family(other, [port for port in before if not keeps[port.family]]):
+            firewall.unpublish(ports)
+        self.ports.hand_over(other.id, endpoint.id, bound)
+        self._forget_flows(before, other)
+        if bound:
+            self._published[endpoint.id] = bound
+            netlink.set_hairpin(endpoint.host_interface)
         return bound
+
+    def _by_family(
+        self, endpoint: Endpoint, ports: Sequence[Published]
+    ) -> Iterable[tuple[Firewall, str, list[Published]]]:
+        """The ports of each family, with the firewall and the endpoint's address that they belong to."""
+        for family, address in (("ip", endpoint.address), ("ip6", endpoint.address6)):
+            those = [port for port in ports if port.family == family]
+            if those:
+                yield self.firewall.of(family), address, those
 
     def unpublish(self, endpoint: Endpoint) -> None:
         """Give back the ports of an endpoint that stays."""
         bound = self._published.pop(endpoint.id, [])
         if bound:
-            self.firewall.unpublish(bound)
+            for firewall, _, ports in self._by_family(endpoint, bound):
+                firewall.unpublish(ports)
             self.ports.release(endpoint.id)
-            self._forget_flows(bound, endpoint.address)
+            self._forget_flows(bound, endpoint)
 
     def published(self, endpoint: Endpoint) -> list[Published]:
         """The endpoint's published ports, as bound."""
@@ -213,8 +274,8 @@ class BridgeNetwork:
         with self._lock:
             if endpoint.id in self._owned:
                 self._owned.discard(endpoint.id)
-                left = (time.monotonic(), IPv4Address(endpoint.address), endpoint.container_id)
-                self._leaving[endpoint.host_interface] = left
+                addresses = [ip_address(address) for address in endpoint.addresses]
+                self._leaving[endpoint.host_interface] = (time.monotonic(), addresses, endpoint.container_id)
 
     def detach(self, endpoint: Endpoint) -> None:
         """Take the endpoint out of a namespace that lives on, and release it."""
@@ -244,6 +305,8 @@ class BridgeNetwork:
             wanted.add(one.endpoint.host_interface)
             self._owned.add(one.endpoint.id)
             pool.take(IPv4Address(one.endpoint.address))
+            if one.endpoint.address6 and self._pool6 is not None:
+                self._pool6.take(IPv6Address(one.endpoint.address6))
             if one.published:
                 self._adopt_ports(one)
         ports = [link for link in netlink.links() if link.master == bridge.index and link.kind == "veth"]
@@ -260,7 +323,8 @@ class BridgeNetwork:
             except PortUnavailable as error:  # taken while no daemon held it; it is translated all the same
                 log.warning("a published port is held by another", extra={"reason": str(error)})
         self._published[one.endpoint.id] = list(one.published)
-        self.firewall.expect(one.endpoint.address, one.published)
+        for firewall, address, ports in self._by_family(one.endpoint, one.published):
+            firewall.expect(address, ports)
 
     def restore(self, live: Iterable[LiveEndpoint]) -> None:
         """`ensure`, `adopt` and `firewall.rewrite`: all that a daemon with this one network does after a restart."""
@@ -275,48 +339,74 @@ class BridgeNetwork:
     def remove(self) -> None:
         """Remove all of this network: published ports, rules, bridge (another's bridge stays, its setting is reset)."""
         for endpoint_id in list(self._published):
-            self.firewall.unpublish(self._published.pop(endpoint_id))
+            bound = self._published.pop(endpoint_id)
+            for family in {port.family for port in bound}:
+                self.firewall.of(family).unpublish([port for port in bound if port.family == family])
             self.ports.release(endpoint_id)
         self.settle()
+        if self.config.ipv6:
+            self.firewall.ipv6().remove_network(self.config.bridge)
         self.firewall.remove_network(self.config.bridge)
         link = netlink.link(self.config.bridge)
         if link is not None and link.alias == self.firewall.name:
             host.remove_bridge(self.config.bridge)
         elif link is not None:
             host.sysctl(f"conf/{self.config.bridge}/route_localnet", "0")
-        self._bridge = self._pool = None
+        self._bridge = self._pool = self._pool6 = None
         self._owned.clear()
 
-    def _collect(self, older_than_seconds: float, requested: IPv4Address | None = None) -> None:
+    def _collect(self, older_than_seconds: float, requested: Collection[Address | None] = ()) -> None:
         """Free the addresses of released pairs that are gone; delete those that linger or whose address is wanted."""
         with self._lock:
             limit = time.monotonic() - older_than_seconds
             due = [
-                (name, address)
-                for name, (since, address, _) in self._leaving.items()
-                if since <= limit or address == requested or not netlink.exists(name)
+                (name, addresses)
+                for name, (since, addresses, _) in self._leaving.items()
+                if since <= limit or any(a in requested for a in addresses) or not netlink.exists(name)
             ]
             for name, _ in due:
                 del self._leaving[name]
-        for name, address in due:
+        for name, addresses in due:
             if netlink.exists(name) and netlink.delete_link(name):
                 log.info("an interface outlived its container and was removed", extra={"interface": name})
-            if self._pool is not None:
-                self._pool.release(address)
+            for address in addresses:
+                pool = self._pool if address.version == 4 else self._pool6
+                if pool is not None:
+                    pool.release(address)
 
-    def _left_by(self, container_id: str) -> IPv4Address | None:
+    def _left_by(self, container_id: str) -> list[Address]:
         with self._lock:
-            return next((address for _, address, left_by in self._leaving.values() if left_by == container_id), None)
+            return next((found for _, found, left_by in self._leaving.values() if left_by == container_id), [])
 
-    def _forget_flows(self, bound: Sequence[Published], address: str | None) -> None:
-        ports = {port.host_port for port in bound if port.protocol == "udp"}
-        if ports:
-            self.firewall.forget_udp(ports, address)
+    def _forget_flows(self, bound: Sequence[Published], before: Endpoint | None) -> None:
+        """before: who answered them until now; None: nobody of ours."""
+        for family in ("ip", "ip6"):
+            ports = {port.host_port for port in bound if port.protocol == "udp" and port.family == family}
+            if ports:
+                address = None if before is None else before.address if family == "ip" else before.address6
+                self.firewall.of(family).forget_udp(ports, address)
 
     def _ensured(self) -> tuple[host.Bridge, AddressPool]:
         if self._bridge is None or self._pool is None:
             raise Forbidden(f"network {self.config.name} is not set up; ensure() comes first")
         return self._bridge, self._pool
+
+
+def _possible(binding: PortBinding, endpoint: Endpoint) -> PortBinding:
+    """What of a binding the endpoint can have. Raises InvalidArgument: a port of IPv6 alone, and it has none; ::1."""
+    if binding.host_address == "::1":
+        raise InvalidArgument(
+            f"cannot publish port {binding.container_port}/{binding.protocol} on [::1]: the kernel leads nothing from "
+            "there to a container; publish it on 127.0.0.1 or on another address of IPv6"
+        )
+    if endpoint.address6:
+        return binding
+    if ":" in binding.host_address:
+        raise InvalidArgument(
+            f"cannot publish port {binding.container_port}/{binding.protocol} on [{binding.host_address}]: "
+            f"the container has no IPv6 address on network {endpoint.network}; create the network with --ipv6"
+        )
+    return replace(binding, also="") if binding.also else binding
 
 
 def _checked(mac: str) -> str:

@@ -18,6 +18,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     host_interface  name of its peer on the host
     address         "172.17.0.2"; prefix: length of the subnet's prefix
     gateway         "" for an internal network: no default route
+    address6        "fd00::2", "" on a network without IPv6; prefix6, gateway6: as above
     mtu             bytes
     """
 
@@ -31,21 +32,33 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     gateway: str
     mac: str
     mtu: int = 1500
+    address6: str = ""
+    prefix6: int = 0
+    gateway6: str = ""
+
+    @property
+    def addresses(self) -> list[str]:
+        """All of its addresses, IPv4 first."""
+        return [address for address in (self.address, self.address6) if address]
 
     def plan(self) -> dict[str, list[dict[str, object]]]:
         """What pid 1 configures in its network namespace (`linux.netlink.configure_interfaces`), as data."""
         return {"interfaces": [self.interface_plan()]}
 
-    def interface_plan(self, *, leads: bool = True) -> dict[str, object]:
-        """This endpoint's part of the plan. leads: the default route goes over it."""
+    def interface_plan(self, *, leads: bool = True, leads6: bool = True) -> dict[str, object]:
+        """This endpoint's part of the plan. leads, leads6: the default route of IPv4, of IPv6 goes over it."""
         interface: dict[str, object] = {
             "name": self.interface,
             "mac": self.mac,
             "mtu": self.mtu,
             "addresses": [f"{self.address}/{self.prefix}"],
         }
+        if self.address6:
+            interface["addresses"] = [f"{self.address}/{self.prefix}", f"{self.address6}/{self.prefix6}"]
         if self.gateway and leads:
             interface["gateway"] = self.gateway
+        if self.gateway6 and leads6:
+            interface["gateway6"] = self.gateway6
         return interface
 
 

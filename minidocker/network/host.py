@@ -2,23 +2,26 @@
 
 Source  bridge in rtnetlink(7); kernel Documentation/networking/ip-sysctl.rst.
 Rules   - a bridge that we made carries our mark as its alias; another's bridge is used but never removed.
-        - ip_forward is switched on and left on: others on the host may have come to need it.
+        - forwarding is switched on and left on: others on the host may have come to need it. A host that forwards IPv6
+          does not learn its own routes from routers any more, unless told to (accept_ra 2): those that did, still do.
+        - containers are no routers of the host: their bridge takes no router's advertisement (CVE-2020-13401).
 """
 
 import hashlib
 import os
 import re
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
 
-from minidocker.errors import Conflict, InvalidArgument, KernelError
+from minidocker.errors import Conflict, InvalidArgument, KernelError, Unsupported
 from minidocker.linux import netlink
-from minidocker.network.addresses import choose_subnet
+from minidocker.network.addresses import choose_subnet, choose_subnet6
 
 DEFAULT_EXEC_ROOT = Path("/run/minidocker")
-_SYSCTL = Path("/proc/sys/net/ipv4")
+_SYSCTL = {"ip": Path("/proc/sys/net/ipv4"), "ip6": Path("/proc/sys/net/ipv6")}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}\Z")
 
 
@@ -49,14 +52,36 @@ def check_name(bridge: str) -> None:
         )
 
 
-def sysctl(name: str, value: str) -> None:
-    """Write a setting below /proc/sys/net/ipv4 unless it has that value. Raises KernelError (EROFS in a sandbox)."""
-    path = _SYSCTL / name
+def sysctl(name: str, value: str, family: str = "ip") -> None:
+    """Write a setting below /proc/sys/net/ipv4 (or ipv6) unless it has that value. Raises KernelError (EROFS)."""
+    path = _SYSCTL[family] / name
     try:
         if path.read_text().strip() != value:
             path.write_text(value)
     except OSError as error:
         raise KernelError("write", path, error.errno or 0, f"minidocker needs {name}={value}") from None
+
+
+def has_ipv6() -> bool:
+    """Whether this kernel has IPv6."""
+    return (_SYSCTL["ip6"] / "conf/all").is_dir()
+
+
+def forward_ipv6() -> None:
+    """Let the host forward IPv6; interfaces that learn routes from routers go on learning. Raises KernelError."""
+    settings = _SYSCTL["ip6"] / "conf"
+    if (settings / "all/forwarding").read_text().strip() == "1":
+        return
+    for interface in settings.iterdir():
+        if interface.name != "all" and (interface / "accept_ra").read_text().strip() == "1":
+            sysctl(f"conf/{interface.name}/accept_ra", "2", "ip6")
+    sysctl("conf/all/forwarding", "1", "ip6")
+
+
+def trust_no_router(bridge: str) -> None:
+    """Take no route from who is in the bridge."""
+    if has_ipv6():
+        sysctl(f"conf/{bridge}/accept_ra", "0", "ip6")
 
 
 def subnets_in_use() -> list[IPv4Network]:
@@ -122,9 +147,48 @@ def ensure_bridge(
     return Bridge(link.index, address, ours)
 
 
-def _create(
-    name: str, wanted: IPv4Interface | None, mtu: int, mark: str, avoid: Sequence[IPv4Network]
-) -> Bridge:
+def ensure_address6(
+    bridge: str, wanted: IPv6Interface | None, seed: str, avoid: Sequence[IPv6Network] = ()
+) -> IPv6Interface:
+    """Give a bridge its address of IPv6, and let the host forward it.
+
+    wanted  None: what it has, else the first address of a free /64 of `seed`'s unique local ones
+    Raises  Unsupported: no IPv6 here. Conflict: the host uses the subnet already. Unavailable. KernelError.
+    """
+    if not has_ipv6():
+        raise Unsupported("this host has no IPv6 (/proc/sys/net/ipv6 is not there); create the network without --ipv6")
+    sysctl(f"conf/{bridge}/disable_ipv6", "0", "ip6")
+    index = netlink.link_index(bridge)
+    own = [(owner, IPv6Interface(text)) for owner, text in netlink.addresses(socket.AF_INET6)]
+    present = [address for owner, address in own if owner == index and not address.is_link_local]
+    if wanted is None and present:
+        wanted = present[0]
+    if not present:
+        _settle_link_local(bridge)
+    others = [address.network for owner, address in own if owner != index and not address.is_link_local]
+    if wanted is None:
+        routes = [IPv6Network(route, strict=False) for route in netlink.routes(socket.AF_INET6)]
+        subnet = choose_subnet6([*others, *routes, *avoid], seed)
+        wanted = IPv6Interface((IPv6Address(int(subnet.network_address) + 1), subnet.prefixlen))
+    if wanted not in present:
+        if any(wanted.network.overlaps(other) for other in others):
+            raise Conflict(f"subnet {wanted.network} overlaps one that this host uses already; choose another")
+        netlink.add_address(bridge, str(wanted))
+    forward_ipv6()
+    return wanted
+
+
+def _settle_link_local(bridge: str) -> None:
+    """Give a bridge its link-local address without the wait for a duplicate (2 s).
+
+    The kernel asks for a container's MAC from it, so until then nothing from outside is forwarded. Nobody else has it.
+    """
+    sysctl(f"conf/{bridge}/accept_dad", "0", "ip6")
+    sysctl(f"conf/{bridge}/disable_ipv6", "1", "ip6")
+    sysctl(f"conf/{bridge}/disable_ipv6", "0", "ip6")
+
+
+def _create(name: str, wanted: IPv4Interface | None, mtu: int, mark: str, avoid: Sequence[IPv4Network]) -> Bridge:
     """Two daemons that start at once may choose the same subnet: the younger bridge makes way.
 
     A subnet that was asked for may lie within a wider route of the host (10.0.0.0/8 of a company), not around one.

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """An endpoint and its names; the first one is what its address is called in reverse."""
+    """An endpoint and its names; the first one is what its addresses are called in reverse."""
 
     names: tuple[str, ...]
-    address: str
+    addresses: tuple[str, ...]
 
 
 class Names:
@@ -24,10 +24,10 @@ class Names:
     def __init__(self) -> None:
         self._networks: dict[str, dict[str, Named]] = {}  # network -> endpoint ID -> what it is called
 
-    def add(self, network: str, endpoint: str, names: Iterable[str], address: str) -> None:
+    def add(self, network: str, endpoint: str, names: Iterable[str], addresses: Iterable[str]) -> None:
         """An endpoint came, or has other names now."""
         distinct = tuple(dict.fromkeys(name.lower() for name in names))
-        self._networks.setdefault(network, {})[endpoint] = Named(distinct, address)
+        self._networks.setdefault(network, {})[endpoint] = Named(distinct, tuple(addresses))
 
     def remove(self, network: str, endpoint: str) -> None:
         """An endpoint left; one that is not there is fine."""
@@ -37,15 +37,15 @@ class Names:
             self._networks.pop(network, None)
 
     def addresses(self, networks: Sequence[str], name: str) -> list[str] | None:
-        """Where `name` is, seen from a container on these networks; None: nobody has the name.
+        """Where `name` is (IPv4 and IPv6), seen from a container on these networks; None: nobody has the name.
 
         `name.network` is understood too.
         """
         wanted = name.rstrip(".").lower()
         for label, network in self._readings(networks, wanted):
-            found = [named.address for named in self._networks.get(network, {}).values() if label in named.names]
-            if found:
-                return found
+            named = [one for one in self._networks.get(network, {}).values() if label in one.names]
+            if named:
+                return [address for one in named for address in one.addresses]
         return None
 
     @staticmethod
@@ -59,6 +59,6 @@ class Names:
         """What an address is called, seen from a container on these networks: "web.mynet"."""
         for network in networks:
             for named in self._networks.get(network, {}).values():
-                if named.address == address and named.names:
+                if address in named.addresses and named.names:
                     return f"{named.names[0]}.{network}"
         return None

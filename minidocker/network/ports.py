@@ -3,25 +3,27 @@
 Source  Docker's -p syntax and port allocator (moby daemon/libnetwork/portallocator); ip(7) ip_local_port_range.
 Rules   - a published port is held by a bound socket that does not listen: a second user of the port is told at once,
           and traffic that escapes translation is refused, not swallowed.
-        - IPv4 for now; sctp is refused.
+        - without an address a port is published on all of IPv4 and, if the container has it, all of IPv6: one number.
+        - a kernel without SCTP sockets translates it all the same; then only our own containers are told of a clash.
 """
 
 import errno
 import itertools
 import socket
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import ip_address
 from pathlib import Path
 
-from minidocker.errors import InvalidArgument, MinidockerError, Unsupported
-from minidocker.network.rules import Published
+from minidocker.errors import InvalidArgument, MinidockerError
+from minidocker.network.rules import Published, family_of
 
-ANY = "0.0.0.0"
+ANY, ANY6 = "0.0.0.0", "::"
 _RANGE_FILE = Path("/proc/sys/net/ipv4/ip_local_port_range")
-_KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+_KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM, "sctp": socket.SOCK_STREAM}
+_FAMILIES = {"ip": socket.AF_INET, "ip6": socket.AF_INET6}
 
 
 class PortUnavailable(MinidockerError):
@@ -33,36 +35,39 @@ class PortBinding:
     """A wish: this port of the container, published on the host.
 
     host_ports  (first, last) to choose the first free one from; None: any free port
+    also        another address of the host that gets the same port
     """
 
     container_port: int
     protocol: str = "tcp"
     host_address: str = ANY
     host_ports: tuple[int, int] | None = None
+    also: str = ""
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where on the host."""
+        return [self.host_address, self.also] if self.also else [self.host_address]
 
 
 def parse_port(text: str) -> tuple[int, str]:
-    """("80/tcp" or "80") as (80, "tcp"). Raises InvalidArgument; Unsupported: sctp."""
+    """("80/tcp" or "80") as (80, "tcp"). Raises InvalidArgument."""
     number, _, protocol = text.partition("/")
     protocol = protocol.lower() or "tcp"
-    if protocol == "sctp":
-        raise Unsupported(f"port {text}: sctp ports are not published by minidocker; use tcp or udp")
     if protocol not in _KINDS:
-        raise InvalidArgument(f"invalid protocol: {protocol!r} in port {text!r}; use tcp or udp")
+        raise InvalidArgument(f"invalid protocol: {protocol!r} in port {text!r}; use tcp, udp or sctp")
     return _number(number, text), protocol
 
 
 def parse_binding(port: str, host_address: str, host_port: str) -> PortBinding:
     """One entry of the API's PortBindings: "80/tcp", HostIp ("" is all), HostPort ("", "0", "8080", "8080-8090").
 
-    Raises  InvalidArgument; Unsupported: sctp, an IPv6 host address.
+    Raises  InvalidArgument.
     """
     number, protocol = parse_port(port)
-    if ":" in host_address:
-        raise Unsupported(f"host address {host_address}: ports are published on IPv4 addresses only so far")
     try:
-        address = str(IPv4Address(host_address or ANY))
-    except AddressValueError:
+        address = str(ip_address(host_address or ANY))
+    except ValueError:
         raise InvalidArgument(f"invalid host address {host_address!r} for port {port}") from None
     if host_port in ("", "0"):
         return PortBinding(number, protocol, address)
@@ -84,7 +89,7 @@ class HostPorts:
     """The host ports that a daemon holds, by owner (an endpoint's ID). Callable from any thread."""
 
     def __init__(self) -> None:
-        self._held: dict[str, list[socket.socket]] = {}
+        self._held: dict[str, list[tuple[Published, Holding]]] = {}
         self._next = 0
         self._lock = threading.Lock()
 
@@ -94,47 +99,67 @@ class HostPorts:
         Raises  PortUnavailable: in use, or no address of this host.
         """
         with self._lock, ExitStack() as undo:
-            bound: list[Published] = []
-            sockets: list[socket.socket] = []
+            held: list[tuple[Published, Holding]] = []
             for binding in bindings:
-                held, port = self._bind(binding)
-                undo.callback(held.close)
-                sockets.append(held)
-                bound.append(Published(binding.container_port, binding.protocol, binding.host_address, port))
+                for published, holding in self._bind(binding, [one for one, _ in held]):
+                    undo.callback(holding.close)
+                    held.append((published, holding))
             undo.pop_all()
-            self._held.setdefault(owner, []).extend(sockets)
-        return bound
+            self._held.setdefault(owner, []).extend(held)
+        return [published for published, _ in held]
 
     def release(self, owner: str) -> None:
         """Give the owner's ports back; none is fine."""
         with self._lock:
-            for held in self._held.pop(owner, ()):
-                held.close()
+            for _, holding in self._held.pop(owner, ()):
+                holding.close()
 
-    def hand_over(self, owner: str, heir: str) -> None:
-        """What `owner` holds is the heir's from now on."""
+    def hand_over(self, owner: str, heir: str, ports: Collection[Published]) -> None:
+        """These of what `owner` holds are the heir's from now on; the others are given back."""
         with self._lock:
-            self._held.setdefault(heir, []).extend(self._held.pop(owner, ()))
+            for published, holding in self._held.pop(owner, ()):
+                if published in ports:
+                    self._held.setdefault(heir, []).append((published, holding))
+                else:
+                    holding.close()
 
     def close(self) -> None:
         """Give all ports back."""
         for owner in list(self._held):
             self.release(owner)
 
-    def _bind(self, binding: PortBinding) -> tuple[socket.socket, int]:
+    def _bind(self, binding: PortBinding, beside: Sequence[Published]) -> "list[tuple[Published, Holding]]":
+        """One port on each of the binding's addresses. beside: what the same call has already."""
         problem: PortUnavailable | None = None
         for port in self._candidates(binding):
+            wanted = [Published(binding.container_port, binding.protocol, a, port) for a in binding.addresses]
             try:
-                held = hold(binding.protocol, binding.host_address, port)
+                with ExitStack() as undo:
+                    held = []
+                    for one in wanted:
+                        self._check_ours(one, beside)
+                        held.append((one, hold(one.protocol, one.host_address, port)))
+                        undo.callback(held[-1][1].close)
+                    undo.pop_all()
             except PortUnavailable as error:
                 problem = error
                 continue
             if binding.host_ports is None:
                 self._next = port + 1
-            return held, port
+            return held
         if binding.host_ports is not None and binding.host_ports[0] == binding.host_ports[1] and problem is not None:
             raise problem
         raise PortUnavailable(f"Bind for {binding.host_address} failed: all ports are allocated")
+
+    def _check_ours(self, wanted: Published, beside: Sequence[Published]) -> None:
+        """A kernel without SCTP sockets does not tell of a clash: our own list does. Raises PortUnavailable."""
+        if wanted.protocol != "sctp":
+            return
+        ours = [one for held in self._held.values() for one, _ in held] + list(beside)
+        for one in ours:
+            clash = one.host_address in (wanted.host_address, ANY, ANY6) or wanted.host_address in (ANY, ANY6)
+            if (one.protocol, one.host_port, one.family) == ("sctp", wanted.host_port, wanted.family) and clash:
+                raise _in_use(wanted.host_address, wanted.host_port)
 
     def _candidates(self, binding: PortBinding) -> Iterable[int]:
         if binding.host_ports is not None:
@@ -153,12 +178,41 @@ def ephemeral_range() -> tuple[int, int]:
     return first, last
 
 
-def hold(protocol: str, address: str, port: int) -> socket.socket:
-    """A socket bound to the host's port.
+class Holding:
+    """What holds a port of the host: a bound socket, or nothing where the kernel has no such sockets."""
+
+    def __init__(self, held: socket.socket | None) -> None:
+        self._held = held
+
+    def close(self) -> None:
+        """Give the port back."""
+        if self._held is not None:
+            self._held.close()
+
+
+def shown(address: str) -> str:
+    """An address before a port: IPv6 in brackets."""
+    return f"[{address}]" if ":" in address else address
+
+
+def _in_use(address: str, port: int) -> PortUnavailable:
+    return PortUnavailable(f"Bind for {shown(address)}:{port} failed: port is already allocated")
+
+
+def hold(protocol: str, address: str, port: int) -> Holding:
+    """Bind to the host's port.
 
     Raises  PortUnavailable, worded as Docker words it.
     """
-    held = socket.socket(socket.AF_INET, _KINDS[protocol])
+    family = _FAMILIES[family_of(address)]
+    try:
+        held = socket.socket(family, _KINDS[protocol], socket.IPPROTO_SCTP if protocol == "sctp" else 0)
+    except OSError as error:
+        if protocol == "sctp" and error.errno == errno.EPROTONOSUPPORT:
+            return Holding(None)
+        raise PortUnavailable(f"listen {protocol} {shown(address)}:{port}: {(error.strerror or '').lower()}") from None
+    if family == socket.AF_INET6:
+        held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     try:
         try:
             held.bind((address, port))
@@ -172,7 +226,8 @@ def hold(protocol: str, address: str, port: int) -> socket.socket:
     except OSError as error:
         held.close()
         if error.errno == errno.EADDRINUSE:
-            raise PortUnavailable(f"Bind for {address}:{port} failed: port is already allocated") from None
+            raise _in_use(address, port) from None
         reason = (error.strerror or "").lower()
-        raise PortUnavailable(f"listen {protocol}4 {address}:{port}: bind: {reason}") from None
-    return held
+        number = 6 if family == socket.AF_INET6 else 4
+        raise PortUnavailable(f"listen {protocol}{number} {shown(address)}:{port}: bind: {reason}") from None
+    return Holding(held)

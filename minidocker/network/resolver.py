@@ -42,13 +42,18 @@ MAX_QUESTIONS = 128  # of one container in flight
 MAX_CONNECTIONS = 32  # of one container
 IDLE_SECONDS = 10.0
 _HEADER_BYTES = 12
+# the kinds of addresses, and the types of questions that are answered with them
+_ADDRESSES = {
+    "A": (dns.rdatatype.A, dns.rdatatype.ANY),
+    "AAAA": (dns.rdatatype.AAAA, dns.rdatatype.ANY),
+}
 
 
 class Zone(Protocol):
     """What the container's own networks know."""
 
     def addresses(self, name: str) -> list[str] | None:
-        """IPv4 addresses of a name without its last dot; None: nobody has it."""
+        """Addresses of a name without its last dot, of IPv4 and IPv6; None: nobody has it."""
 
     def name_of(self, address: str) -> str | None:
         """The name of an address; None: nobody has it."""
@@ -176,10 +181,12 @@ class Resolver:
         if found is None:
             return None
         answer = _response(query)
-        if question.rdtype in (dns.rdatatype.A, dns.rdatatype.ANY):
-            start = next(self._turn) % len(found)  # another one is the first each time: clients take that
-            found = found[start:] + found[:start]
-            answer.answer.append(dns.rrset.from_text_list(question.name, TTL_SECONDS, "IN", "A", found))
+        for kind, wanted in _ADDRESSES.items():
+            addresses = [address for address in found if (":" in address) == (kind == "AAAA")]
+            if question.rdtype in wanted and addresses:
+                start = next(self._turn) % len(addresses)  # another one is the first each time: clients take that
+                turned = addresses[start:] + addresses[:start]
+                answer.answer.append(dns.rrset.from_text_list(question.name, TTL_SECONDS, "IN", kind, turned))
         return answer
 
     def _reverse(self, query: dns.message.Message, question: dns.rrset.RRset) -> dns.message.Message | None:

@@ -10,7 +10,7 @@ Rules   - pure: text in, text out; firewall.py applies it.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# Sets and maps in the order of their declaration.
+# Sets and maps in the order of their declaration; ADDRESS is ipv4_addr or ipv6_addr.
 #   bridges       the bridges of this daemon's networks
 #   internal      those of them that have no way out nor in
 #   within        bridge . bridge, where containers of one network may talk to each other
@@ -22,21 +22,26 @@ _SETS = {
     "bridges": "set bridges { type ifname; }",
     "internal": "set internal { type ifname; }",
     "within": "set within { type ifname . ifname; }",
-    "masqueraded": "set masqueraded { type ipv4_addr; flags interval; }",
-    "homes": "set homes { type ipv4_addr . ifname; flags interval; }",
-    "published_at": "map published_at { type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service; }",
-    "published": "map published { type inet_proto . inet_service : ipv4_addr . inet_service; }",
+    "masqueraded": "set masqueraded { type ADDRESS; flags interval; }",
+    "homes": "set homes { type ADDRESS . ifname; flags interval; }",
+    "published_at": "map published_at { type inet_proto . ADDRESS . inet_service : ADDRESS . inet_service; }",
+    "published": "map published { type inet_proto . inet_service : ADDRESS . inet_service; }",
 }
 
-_CHAINS = """
+# IPv6 has no route_localnet: the kernel drops what comes for ::1 over a wire, answers of a container too. So ::1 leads
+# nowhere, and who asks there is refused at once by the socket that holds the port.
+_OWN_LOOPBACK = {"ip": "", "ip6": "ip6 daddr ::1 return"}
+_LOOPBACK = {"ip": "ip saddr 127.0.0.0/8 oifname @bridges masquerade", "ip6": ""}
+_GUARD = """
   chain guard {
     type filter hook prerouting priority raw; policy accept;
     # route_localnet (for publishes seen from 127.0.0.1) would let neighbours in to the host's loopback services
     iifname != "lo" ip daddr 127.0.0.0/8 drop
-  }
+  }"""
+_CHAINS = """
   chain translate {
-    meta l4proto { tcp, udp } dnat ip to meta l4proto . ip daddr . th dport map @published_at
-    meta l4proto { tcp, udp } dnat ip to meta l4proto . th dport map @published
+    meta l4proto { tcp, udp, sctp } dnat FAMILY to meta l4proto . FAMILY daddr . th dport map @published_at
+    meta l4proto { tcp, udp, sctp } dnat FAMILY to meta l4proto . th dport map @published
   }
   chain prerouting {
     type nat hook prerouting priority dstnat; policy accept;
@@ -44,14 +49,15 @@ _CHAINS = """
   }
   chain output {
     type nat hook output priority -100; policy accept;
+    OWN_LOOPBACK
     fib daddr type local jump translate
   }
   chain postrouting {
     type nat hook postrouting priority srcnat; policy accept;
     # a container that reaches itself or its neighbour over the host's port: the answer must come back through the host
-    ip saddr . oifname @homes ct status dnat masquerade
-    ip saddr 127.0.0.0/8 oifname @bridges masquerade
-    ip saddr @masqueraded ip saddr . oifname != @homes masquerade
+    FAMILY saddr . oifname @homes ct status dnat masquerade
+    LOOPBACK
+    FAMILY saddr @masqueraded FAMILY saddr . oifname != @homes masquerade
   }
   chain forward {
     type filter hook forward priority filter; policy accept;
@@ -92,8 +98,8 @@ class Published:
     """One published port, as it is bound.
 
     container_port, host_port  1 to 65535
-    protocol                   "tcp" or "udp"
-    host_address               an IPv4 address of the host; "0.0.0.0" means all
+    protocol                   "tcp", "udp" or "sctp"
+    host_address               an address of the host; "0.0.0.0" means all of IPv4, "::" all of IPv6
     """
 
     container_port: int
@@ -101,16 +107,34 @@ class Published:
     host_address: str
     host_port: int
 
+    @property
+    def family(self) -> str:
+        """Whose port it is: "ip" or "ip6"."""
+        return family_of(self.host_address)
 
-def table(name: str) -> str:
+
+_ADDRESS = {"ip": "ipv4_addr", "ip6": "ipv6_addr"}
+ANY = {"ip": "0.0.0.0", "ip6": "::"}
+
+
+def family_of(address: str) -> str:
+    """nftables' name of an address's family: "ip" or "ip6"."""
+    return "ip6" if ":" in address else "ip"
+
+
+def table(name: str, family: str = "ip") -> str:
     """Commands that make the table, or write its rules anew while the elements stay (no published port is lost)."""
-    sets = "\n".join(f"  {text}" for text in _SETS.values())
-    return f"add table ip {name}\nflush table ip {name}\ntable ip {name} {{\n{sets}{_CHAINS}}}\n"
+    sets = "\n".join(f"  {text}" for text in _SETS.values()).replace("ADDRESS", _ADDRESS[family])
+    chains = _CHAINS.replace("FAMILY", family)
+    chains = chains.replace("OWN_LOOPBACK", _OWN_LOOPBACK[family]).replace("LOOPBACK", _LOOPBACK[family])
+    guard = _GUARD if family == "ip" else ""
+    begin = f"add table {family} {name}\nflush table {family} {name}\n"
+    return f"{begin}table {family} {name} {{\n{sets}{guard}{chains}}}\n"
 
 
-def remove_table(name: str) -> str:
+def remove_table(name: str, family: str = "ip") -> str:
     """Commands that remove the table, there or not."""
-    return f"add table ip {name}\ndelete table ip {name}\n"
+    return f"add table {family} {name}\ndelete table {family} {name}\n"
 
 
 def network_elements(network: NetworkRules) -> list[tuple[str, str]]:
@@ -128,7 +152,7 @@ def network_elements(network: NetworkRules) -> list[tuple[str, str]]:
 
 def port_key(port: Published) -> tuple[str, str]:
     """(map, key) under which a published port stands."""
-    if port.host_address == "0.0.0.0":
+    if port.host_address in ANY.values():
         return "published", f"{port.protocol} . {port.host_port}"
     return "published_at", f"{port.protocol} . {port.host_address} . {port.host_port}"
 
@@ -139,18 +163,19 @@ def port_element(address: str, port: Published) -> tuple[str, str]:
     return where, f"{key} : {address} . {port.container_port}"
 
 
-def change(verb: str, table_name: str, elements: Iterable[tuple[str, str]]) -> str:
+def change(verb: str, table_name: str, elements: Iterable[tuple[str, str]], family: str = "ip") -> str:
     """Commands that "add" or "delete" the elements, one a set."""
     grouped: dict[str, list[str]] = {}
     for where, element in elements:
         grouped.setdefault(where, []).append(element)
     return "".join(
-        f"{verb} element ip {table_name} {where} {{ {', '.join(found)} }}\n" for where, found in grouped.items()
+        f"{verb} element {family} {table_name} {where} {{ {', '.join(found)} }}\n" for where, found in grouped.items()
     )
 
 
-def empty(table_name: str) -> str:
+def empty(table_name: str, family: str = "ip") -> str:
     """Commands that take every element out; with `change` in one transaction nobody sees the gap."""
     return "".join(
-        f"flush {'map' if text.startswith('map') else 'set'} ip {table_name} {name}\n" for name, text in _SETS.items()
+        f"flush {'map' if text.startswith('map') else 'set'} {family} {table_name} {name}\n"
+        for name, text in _SETS.items()
     )

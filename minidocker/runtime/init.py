@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from minidocker.errors import InvalidArgument, KernelError
-from minidocker.linux import namespaces, netlink, process, terminal
+from minidocker.linux import ipv6, namespaces, netlink, process, terminal
 from minidocker.linux.cgroups import Cgroup
 from minidocker.linux.mounts import Resolve, openat2
 from minidocker.linux.namespaces import KINDS, CloneFlag
@@ -104,7 +104,11 @@ class ConfigureNetwork(Step, frozen=True):
         return "configure network"
 
     def apply(self, inside: Inside) -> None:
-        netlink.configure_interfaces(inside.network or {})
+        plan = inside.network or {}
+        if plan.get("interfaces"):
+            check_procfs(inside.proc_fd)
+            ipv6.switch(inside.proc_fd, plan)
+        netlink.configure_interfaces(plan)
 
 
 class SetHostname(Step, frozen=True):

@@ -16,7 +16,7 @@ import select
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -186,18 +186,18 @@ class Runtime:
         id: str,
         network: Mapping[str, Any] | None = None,
         *,
-        route: Route | None = None,
+        routes: Sequence[Route] = (),
         resolver: str = "",
     ) -> list[socket.socket]:
         """Work in the network namespace of a container that was created, from its pid 1's birth to its end.
 
         network   interfaces that are in the namespace already and shall be configured, as `start` takes them
-        route     the default route from now on; None: as it is
+        routes    the default routes from now on, one a family; a family without one keeps what it has
         resolver  an address of loopback, to get DNS sockets on: then [UDP, listening TCP] come back, the caller's to
                   close when pid 1 ends, since they keep the namespace; "": none, []
         Raises    MinidockerError: it has ended, has the host's namespace, or the kernel refused. NotFound.
         """
-        request = NetworkRequest(self.state(id), dict(network or {}), route, resolver)
+        request = NetworkRequest(self.state(id), dict(network or {}), tuple(routes), resolver)
         ours, theirs = Channel.pair()
         try:
             child = self.launcher.fork(msgspec.json.encode(request), [theirs.fileno()])

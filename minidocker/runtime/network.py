@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from minidocker.errors import Conflict, KernelError
-from minidocker.linux import namespaces, nat, netlink
+from minidocker.linux import ipv6, namespaces, nat, netlink
 from minidocker.linux.namespaces import CloneFlag
 from minidocker.runtime import records
 from minidocker.runtime.records import State
@@ -28,7 +28,7 @@ _BACKLOG = 128
 
 
 class Route(msgspec.Struct, frozen=True):
-    """A default route: over this interface, via this gateway."""
+    """A default route, of the gateway's family: over this interface, via this gateway."""
 
     interface: str
     gateway: str
@@ -38,13 +38,13 @@ class NetworkRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="netwo
     """What the launcher is asked.
 
     network   interfaces to configure, as for pid 1 (`netlink.configure_interfaces`); loopback always
-    route     the default route from now on; None: as it is
+    routes    the default routes from now on; a family without one keeps what it has
     resolver  an address of loopback: open DNS sockets on it; "": none
     """
 
     container: State
     network: dict[str, Any] = {}
-    route: Route | None = None
+    routes: tuple[Route, ...] = ()
     resolver: str = ""
 
 
@@ -59,15 +59,21 @@ class NetworkJob:
         sockets: list[socket.socket] = []
         try:
             self._enter()
-            netlink.configure_interfaces(self._request.network)
-            if self._request.route is not None:
-                netlink.replace_default_route(self._request.route.interface, self._request.route.gateway)
+            self._configure()
+            for route in self._request.routes:
+                netlink.replace_default_route(route.interface, route.gateway)
             if self._request.resolver:
                 sockets = open_resolver(self._request.resolver)
             answer = Message("network")
         except Exception as error:
             answer = Message("error", step="change network", text=str(error) or repr(error), exit_code=FAILED)
         asker.send(answer, tuple(one.fileno() for one in sockets))
+
+    def _configure(self) -> None:
+        procfs = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        ipv6.switch(procfs, self._request.network)
+        os.close(procfs)
+        netlink.configure_interfaces(self._request.network)
 
     def _enter(self) -> None:
         container = self._request.container

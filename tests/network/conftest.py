@@ -148,24 +148,29 @@ class Machine:
 
 
 def _serve(name: str, port: int, ready: int) -> None:
-    tcp = socket.create_server(("0.0.0.0", port))
-    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    udp.bind(("0.0.0.0", port))
+    tcp, udp = [], []
+    for family in (socket.AF_INET, socket.AF_INET6):
+        address = ("::" if family == socket.AF_INET6 else "0.0.0.0", port)
+        tcp.append(socket.create_server(address, family=family))
+        udp.append(socket.socket(family, socket.SOCK_DGRAM))
+        if family == socket.AF_INET6:
+            udp[-1].setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        udp[-1].bind(address)
     os.write(ready, b"x")
     while True:
-        for server in select.select([tcp, udp], [], [])[0]:
-            if server is udp:
-                _, peer = udp.recvfrom(100)
-                udp.sendto(f"{name} saw {peer[0]}".encode(), peer)
+        for server in select.select([*tcp, *udp], [], [])[0]:
+            if server in udp:
+                _, peer = server.recvfrom(100)
+                server.sendto(f"{name} saw {peer[0]}".encode(), peer)
                 continue
-            connection, peer = tcp.accept()
+            connection, peer = server.accept()
             with connection:
                 connection.sendall(f"{name} saw {peer[0]}".encode())
 
 
 def ask(protocol: str, address: str, port: int, *, local_port: int = 0) -> str:
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
-    with socket.socket(socket.AF_INET, kind) as client:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind) as client:
         client.settimeout(ANSWER_SECONDS)
         if local_port:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

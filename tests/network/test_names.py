@@ -5,9 +5,9 @@ from minidocker.network.names import Names
 
 def book() -> Names:
     names = Names()
-    names.add("front", "e1", ["web", "WWW", "abc123"], "10.1.0.2")
-    names.add("front", "e2", ["web2", "www"], "10.1.0.3")
-    names.add("back", "e3", ["db"], "10.2.0.2")
+    names.add("front", "e1", ["web", "WWW", "abc123"], ["10.1.0.2"])
+    names.add("front", "e2", ["web2", "www"], ["10.1.0.3"])
+    names.add("back", "e3", ["db"], ["10.2.0.2"])
     return names
 
 
@@ -31,7 +31,7 @@ def test_the_network_may_be_named_after_the_name() -> None:
 
 def test_a_name_with_dots_is_tried_as_it_is_first() -> None:
     names = book()
-    names.add("front", "e4", ["db.back"], "10.1.0.9")
+    names.add("front", "e4", ["db.back"], ["10.1.0.9"])
     assert names.addresses(["front", "back"], "db.back") == ["10.1.0.9"]
 
 
@@ -43,7 +43,7 @@ def test_an_address_has_the_first_name_and_its_network() -> None:
 
 def test_names_go_with_the_endpoint_and_change_with_it() -> None:
     names = book()
-    names.add("front", "e1", ["renamed"], "10.1.0.2")
+    names.add("front", "e1", ["renamed"], ["10.1.0.2"])
     assert names.addresses(["front"], "web") is None
     assert names.addresses(["front"], "renamed") == ["10.1.0.2"]
     names.remove("front", "e1")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from minidocker.errors import InvalidArgument, Unsupported
+from minidocker.errors import InvalidArgument
 from minidocker.network.ports import HostPorts, PortBinding, PortUnavailable, ephemeral_range, parse_binding
 
 HERE = "127.0.0.1"
@@ -36,11 +36,11 @@ def test_the_apis_bindings_are_read() -> None:
 @pytest.mark.parametrize(
     ("port", "address", "host_port", "error"),
     [
-        ("80/sctp", "", "", Unsupported),
+        ("80/dccp", "", "", InvalidArgument),
         ("80/icmp", "", "", InvalidArgument),
         ("0/tcp", "", "", InvalidArgument),
         ("65536", "", "", InvalidArgument),
-        ("80", "::1", "8080", Unsupported),
+        ("80", "fd00::g", "8080", InvalidArgument),
         ("80", "localhost", "8080", InvalidArgument),
         ("80", "", "9000-8000", InvalidArgument),
         ("80", "", "x", InvalidArgument),
@@ -111,3 +111,33 @@ def test_a_range_gives_its_first_free_port_and_no_range_an_ephemeral_one(ports: 
 def test_an_address_that_is_not_the_hosts_is_named(ports: HostPorts) -> None:
     with pytest.raises(PortUnavailable, match=r"listen tcp4 192\.0\.2\.99:8080: bind: cannot assign requested address"):
         ports.reserve("web", [PortBinding(80, "tcp", "192.0.2.99", (8080, 8080))])
+
+
+def test_a_port_is_held_on_both_families_and_handed_over_in_part(ports: HostPorts) -> None:
+    port = free_port()
+    bound = ports.reserve("web", [PortBinding(80, "tcp", "127.0.0.1", (port, port), also="::1")])
+    assert [(one.host_address, one.host_port) for one in bound] == [("127.0.0.1", port), ("::1", port)]
+    with pytest.raises(PortUnavailable, match=rf"Bind for \[::1\]:{port} failed: port is already allocated"):
+        ports.reserve("late", [PortBinding(80, "tcp", "::1", (port, port))])
+    ports.hand_over("web", "heir", [one for one in bound if one.family == "ip"])
+    ports.release("web")
+    with pytest.raises(OSError):
+        socket.create_server(("127.0.0.1", port))
+    ports.reserve("late", [PortBinding(80, "tcp", "::1", (port, port))])
+
+
+def test_one_number_is_chosen_that_is_free_on_both_families(ports: HostPorts) -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+        taken = server.getsockname()[1]
+        wish = PortBinding(80, "tcp", "127.0.0.1", (taken, taken + 20), also="::1")
+        bound = ports.reserve("web", [wish])
+    assert len({one.host_port for one in bound}) == 1 and bound[0].host_port != taken
+
+
+def test_sctp_ports_of_one_number_clash_though_the_kernel_has_no_such_sockets(ports: HostPorts) -> None:
+    ports.reserve("web", [PortBinding(80, "sctp", "0.0.0.0", (8080, 8080))])
+    ports.reserve("web", [PortBinding(80, "sctp", "::", (8080, 8080))])
+    with pytest.raises(PortUnavailable, match=r"Bind for 127\.0\.0\.1:8080 failed: port is already allocated"):
+        ports.reserve("late", [PortBinding(80, "sctp", "127.0.0.1", (8080, 8080))])
+    ports.release("web")
+    ports.reserve("late", [PortBinding(80, "sctp", "127.0.0.1", (8080, 8080))])

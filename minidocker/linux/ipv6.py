@@ -1,0 +1,33 @@
+"""IPv6 of the interfaces of a network namespace: on where an interface has an address of it, off elsewhere.
+
+Source  kernel Documentation/networking/ip-sysctl.rst (disable_ipv6): /proc/sys/net shows the reader's own namespace.
+Rules   - off means no link-local address either: neighbours on a network without IPv6 can't be reached by it.
+        - loopback keeps ::1.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from minidocker.linux.rooted_paths import Resolve, openat2
+
+_BENEATH = Resolve.BENEATH | Resolve.NO_SYMLINKS | Resolve.NO_MAGICLINKS
+
+
+def switch(proc_fd: int, plan: Mapping[str, Any]) -> None:
+    """Switch IPv6 on or off for the interfaces of a plan (see `netlink.configure_interfaces`), before they are up.
+
+    proc_fd  a procfs; a kernel without IPv6 has nothing to switch.
+    Raises   OSError.
+    """
+    for interface in plan.get("interfaces") or ():
+        wanted = any(":" in str(address) for address in interface.get("addresses") or ())
+        path = f"sys/net/ipv6/conf/{interface['name']}/disable_ipv6"
+        try:
+            fd = openat2(proc_fd, path, os.O_WRONLY, 0, _BENEATH)
+        except FileNotFoundError:
+            continue
+        try:
+            os.write(fd, b"0" if wanted else b"1")
+        finally:
+            os.close(fd)
