@@ -97,7 +97,7 @@ CREATE_OPTIONS = """
 -t, --tty                            Give it a terminal
     --ulimit ulimit                  Limits of resources (name=soft[:hard])
 -u, --user string                    User by name or number (user[:group])
-    --userns string                  User namespace: host
+    --userns string                  User namespace: host or auto (one of its own)
     --uts string                     UTS namespace: host
 -v, --volume list                    Mount a volume or a path (source:target[:options])
     --volume-driver string           Driver of named volumes

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from minidocker.engine import user_namespaces
 from minidocker.engine.config import ContainerConfig, ThrottleDevice
 from minidocker.engine.container import MountPoint, Record
 from minidocker.linux import capabilities
@@ -119,7 +120,8 @@ def namespaces(record: Record, facts: Facts) -> list[oci.Namespace]:
 
 def _default_mounts(record: Record, facts: Facts) -> list[oci.Mount]:
     host = record.host
-    access = "rw" if host.privileged else "ro"
+    writable = host.privileged or (user_namespaces.is_own(host) and user_namespaces.writable_groups(host))
+    access = "rw" if writable else "ro"
     mounts = [
         oci.Mount("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"]),
         oci.Mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
@@ -261,7 +263,7 @@ def build(record: Record, facts: Facts) -> oci.Spec:
     """The whole config.json of a container."""
     host, config = record.host, record.config
     own_uts = host.uts_mode != "host"
-    return oci.Spec(
+    spec = oci.Spec(
         oci_version=oci.SPEC_VERSION,
         root=oci.Root("rootfs", readonly=host.readonly_rootfs),
         process=process(record, facts),
@@ -281,6 +283,11 @@ def build(record: Record, facts: Facts) -> oci.Spec:
             rootfs_propagation=_root_propagation(record),
         ),
     )
+    if not user_namespaces.is_own(host):
+        return spec
+    others = {point.destination for point in record.mounts if point.type != "volume"}
+    engines_own = {mount.destination for mount in spec.mounts if mount.type == "bind"} - others - {"/dev/shm"}
+    return user_namespaces.into(spec, record.id, engines_own)
 
 
 def _root_propagation(record: Record) -> str:

@@ -12,6 +12,7 @@ import signal
 import msgspec
 
 from minidocker import typed
+from minidocker.engine import user_namespaces
 from minidocker.engine.config import ContainerConfig, Healthcheck, HostConfig, LogConfig
 from minidocker.errors import InvalidArgument
 from minidocker.linux import capabilities
@@ -141,6 +142,7 @@ def check_host(host: HostConfig, config: ContainerConfig) -> None:
     _check_cpu(host)
     _check_modes(host, config)
     _check_security(host)
+    user_namespaces.check(host)
     _check_log(host.log_config)
     if host.volume_driver not in ("", "local"):
         raise InvalidArgument(f"VolumeDriver {host.volume_driver} is not supported: there is one driver, local")
@@ -213,7 +215,7 @@ def _check_modes(host: HostConfig, config: ContainerConfig) -> None:
         ("IPC", host.ipc_mode, ("", "none", "private", "shareable", "host")),
         ("PID", host.pid_mode, ("", "host")),
         ("UTS", host.uts_mode, ("", "host")),
-        ("USER", host.userns_mode, ("", "host")),
+        ("USER", host.userns_mode, ("", "host", user_namespaces.AUTO)),
         ("cgroup namespace", host.cgroupns_mode, ("", "private", "host")),
     ):
         joins = field in ("IPC", "PID") and value.startswith("container:") and len(value) > len("container:")
@@ -274,6 +276,8 @@ def _check_security(host: HostConfig) -> None:
         if key == "apparmor" and value:
             if value != "unconfined":
                 raise InvalidArgument("AppArmor profiles are not supported; use apparmor=unconfined")
+            continue
+        if key == "writable-cgroups" and value in ("true", "false"):
             continue
         if key == "label" and value == "disable":
             continue

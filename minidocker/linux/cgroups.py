@@ -233,13 +233,15 @@ class Cgroup:
         return sum(table(files.read(f"{group}/memory.oom_control")).get("oom_kill", 0) for group in groups)
 
     def delegate(self, uid: int, gid: int) -> None:
-        """Let a user make groups below this one (version 2 only); the group's own limits stay ours.
+        """Let a user make groups below this one, in every tree; the group's own limits stay ours.
 
-        Source  cgroup-v2.rst, "Delegation"; /sys/kernel/cgroup/delegate.
+        On version 1 only for who is root of a user namespace: a group is guarded by its files' owner alone.
+        Source  cgroup-v2.rst, "Delegation"; /sys/kernel/cgroup/delegate; cgroup-v1/cgroups.rst, "Attaching processes".
         """
-        if self._unified:
-            for name in ("", "/cgroup.procs", "/cgroup.threads", "/cgroup.subtree_control"):
-                os.chown(self._unified + name, uid, gid)
+        for tree in self.hierarchies.trees:
+            modern = ("", "/cgroup.procs", "/cgroup.threads", "/cgroup.subtree_control")
+            for name in modern if tree == self.hierarchies.unified else ("", "/cgroup.procs", "/tasks"):
+                os.chown(tree + self.path + name, uid, gid)
 
     def remove(self) -> None:
         """Kill what is left and remove the group and all below it, in every tree. One that is gone already is fine.

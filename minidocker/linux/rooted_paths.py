@@ -66,6 +66,19 @@ def open_in_root(root_fd: int, path: str | bytes, flags: int, mode: int = 0) -> 
     return openat2(root_fd, path, flags, mode, Resolve.IN_ROOT | Resolve.NO_MAGICLINKS)
 
 
+def open_beneath(root: str | bytes | os.PathLike[str], path: str, flags: int) -> int:
+    """Open `path`, relative to the directory `root`; a link or `..` may not lead out of it, not even to come back.
+
+    Raises  KernelError: EXDEV it leads out, ENOENT, ELOOP; also if `root` itself cannot be opened.
+    """
+    try:
+        root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise KernelError("open", root, error.errno or 0) from None
+    with _closing(root_fd):
+        return openat2(root_fd, path, flags, 0, Resolve.BENEATH | Resolve.NO_MAGICLINKS)
+
+
 def mkdirs_in_root(root_fd: int, path: str, mode: int = 0o755) -> int:
     """An O_PATH descriptor of the directory `path` below `root_fd`; what is missing of it is created.
 

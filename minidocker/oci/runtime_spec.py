@@ -16,7 +16,9 @@ OVERLAY = "org.minidocker.overlay"  # JSON of Overlay: mount these layers as the
 USER = "org.minidocker.user"  # "name", "uid", "name:group", ...: looked up in the rootfs's own /etc/passwd and group
 GROUP_ADD = "org.minidocker.group_add"  # JSON list of further groups by name or gid
 INIT = "org.minidocker.init"  # path of a static init on the host, run as pid 1 in front of the command
-ANNOTATIONS = (OVERLAY, USER, GROUP_ADD, INIT)
+# JSON object, destination of a bind mount -> directory that its source must not lead out of, whatever links are in it
+MOUNT_ROOTS = "org.minidocker.mount-roots"
+ANNOTATIONS = (OVERLAY, USER, GROUP_ADD, INIT, MOUNT_ROOTS)
 
 
 NO_RAW = msgspec.Raw(b"")

@@ -20,7 +20,7 @@ from minidocker.linux.birth import fork_into
 from minidocker.linux.cgroups import Cgroup
 from minidocker.linux.namespaces import CloneFlag
 from minidocker.oci import runtime_spec
-from minidocker.runtime import controls, plan, program, records
+from minidocker.runtime import controls, plan, program, records, shifted
 from minidocker.runtime.init import become, flags_of, join_namespace
 from minidocker.runtime.records import State
 from minidocker.runtime.stdio import Streams
@@ -61,6 +61,7 @@ class ContainerJob:
         self._keep = keep  # descriptors that pid 1 needs besides its stdio and channel
         self._made = plan.new_namespaces(spec)
         self._cgroup: Cgroup | None = None
+        self._trees: dict[str, int] = {}
 
     def prepare(self) -> None:
         """Make the control group with its limits and its device filter."""
@@ -70,6 +71,8 @@ class ContainerJob:
         records.write(self.directory / records.CGROUP_NAME, self._spec.linux.cgroups_path.encode())
         self._cgroup = Cgroup.create(self._spec.linux.cgroups_path, self._host.hierarchies)
         apply_resources(self._cgroup, self._spec.linux.resources)
+        if owner := controls.owner_of_groups(self._spec):
+            self._cgroup.delegate(*owner)
 
     def fork(self, channel: Channel, stdio: tuple[int, ...]) -> int:
         """Start pid 1. Returns its pid."""
@@ -88,10 +91,11 @@ class ContainerJob:
 
     def _child(self, channel: Channel, stdio: tuple[int, ...], *, born_in_group: bool) -> None:
         try:
-            process.close_from(3, keep=(channel.fileno(), *stdio, *self._keep))
+            process.close_from(3, keep=(channel.fileno(), *stdio, *self._keep, *self._trees.values()))
             if "user" not in self._made:
                 process.set_dumpable(False)
             inside = Inside(channel, self._host, filter=self._filter, born_in_group=born_in_group)
+            inside.trees = self._trees
             inside.proc_fd = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             inside.stdio = (stdio[0], stdio[1], stdio[2]) if stdio else None
             inside.env = program.environment(plan.process_of(self._spec).env)
@@ -116,7 +120,13 @@ class ContainerJob:
             uids, gids = ([userns.IdMap(m.container_id, m.host_id, m.size) for m in maps]
                           for maps in (linux.uid_mappings, linux.gid_mappings))  # fmt: skip
             userns.write_id_maps(middle, uids, gids)
-            ours.send(b"maps")
+            # Only layers of ours: a caller without privileges has a root that it may mount itself.
+            made = {}
+            if runtime_spec.OVERLAY in self._spec.annotations:
+                made = shifted.prepare(self._steps, middle, controls.root_outside(linux))
+            socket.send_fds(ours, [msgspec.json.encode(list(made))], list(made.values()))
+            for fd in made.values():
+                os.close(fd)
             answer = ours.recv(16)
             if not answer:
                 raise self._middle_failed()
@@ -133,7 +143,9 @@ class ContainerJob:
         try:
             namespaces.unshare(CloneFlag.NEWUSER)
             parent.send(b"made")
-            if parent.recv(16):
+            names, descriptors, _, _ = socket.recv_fds(parent, 1 << 17, 250, socket.MSG_CMSG_CLOEXEC)
+            if names:
+                self._trees = dict(zip(msgspec.json.decode(names, type=list[str]), descriptors, strict=True))
                 os.setgroups(())
                 os.setresgid(0, 0, 0)
                 os.setresuid(0, 0, 0)

@@ -93,6 +93,26 @@ def cgroup_step(mount: runtime_spec.Mount, *, namespace: bool) -> MountCgroups:
     return MountCgroups(mount.destination, int(mounts.parse_options(mount.options).flags), namespace)
 
 
+def owner_of_groups(spec: runtime_spec.Spec) -> tuple[int, int] | None:
+    """Whom a container's control group is given to: its root, if it is somebody else outside and the mount is writable.
+
+    Source  OCI runtime-spec, config-linux.md, "Cgroup ownership".
+    """
+    kinds = {namespace.type for namespace in spec.linux.namespaces if not namespace.path}
+    writable = any(mount.type in ("cgroup", "cgroup2") and "ro" not in mount.options for mount in spec.mounts)
+    root = root_outside(spec.linux)
+    return root if writable and {"user", "cgroup"} <= kinds and any(root) else None
+
+
+def root_outside(linux: runtime_spec.Linux) -> tuple[int, int]:
+    """User and group that the container's root is outside of its user namespace."""
+    user, group = (
+        next((entry.host_id for entry in maps if entry.container_id == 0), 0)
+        for maps in (linux.uid_mappings, linux.gid_mappings)
+    )
+    return user, group
+
+
 def limits(resources: runtime_spec.Resources | None) -> Limits:
     """`linux.resources` as what `Cgroup.apply` takes; device rules are applied apart."""
     if resources is None:

@@ -145,8 +145,13 @@ def _mount_step(mount: runtime_spec.Mount, spec: runtime_spec.Spec, bundle: Path
         has_namespace = any(namespace.type == "cgroup" for namespace in spec.linux.namespaces)
         return controls.cgroup_step(mount, namespace=has_namespace)
     if mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options:
-        return rootfs.bind_step(mount, bundle)
+        return rootfs.bind_step(mount, bundle, _mount_roots(spec).get(mount.destination, ""))
     return rootfs.filesystem_step(mount)
+
+
+def _mount_roots(spec: runtime_spec.Spec) -> dict[str, str]:
+    text = spec.annotations.get(runtime_spec.MOUNT_ROOTS)
+    return codec.decode(text, dict[str, str], "mount roots annotation") if text else {}
 
 
 def _dev_steps(spec: runtime_spec.Spec, *, in_user_namespace: bool) -> list[Step]:

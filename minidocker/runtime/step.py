@@ -51,6 +51,7 @@ class Inside:
     born_in_group  True: the fork put us into the version 2 part of our control group
     proc_fd    the host's /proc, kept for sysctls; root_fd: the new root, once it is mounted
     network    from the start message
+    trees      in a user namespace: name of a step -> the detached mount that was made for it (shifted.py)
     """
 
     channel: Channel
@@ -63,6 +64,7 @@ class Inside:
     network: dict[str, Any] | None = None
     identity: Identity = field(default_factory=Identity)
     env: dict[str, str] = field(default_factory=dict)
+    trees: dict[str, int] = field(default_factory=dict)
 
 
 class Step(msgspec.Struct, frozen=True):
