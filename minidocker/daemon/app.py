@@ -179,11 +179,14 @@ COMMON_HEADERS = {
 }
 
 
-def make_app(engine: Any) -> web.Application:
-    """The whole API on one engine. Bodies are bounded where they are read; archives and contexts are streamed."""
+def make_app(engine: Any, *inner: Any) -> web.Application:
+    """The whole API on one engine. Bodies are bounded where they are read; archives and contexts are streamed.
+
+    inner  middlewares between the one that turns failures into answers and the routes.
+    """
     from minidocker.daemon import routes
 
-    app = web.Application(middlewares=[failures], client_max_size=16 << 20)
+    app = web.Application(middlewares=[failures, *inner], client_max_size=16 << 20)
     app[ENGINE] = engine
     app.on_response_prepare.append(add_headers)
     routes.add_all(app)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from minidocker import __version__
 from minidocker.daemon import sockets
+from minidocker.engine.plugins import SOCKETS, SPECS, Directories, Limits, Plugins
 from minidocker.errors import Conflict, MinidockerError
 
 if TYPE_CHECKING:
@@ -78,6 +79,29 @@ def make_parser() -> argparse.ArgumentParser:
         default=[],
         help="directory of HOST:PORT/ folders with certificates; repeatable, instead of /etc/docker/certs.d and "
         "/etc/minidocker/certs.d",
+    )
+    add(
+        "--authorization-plugin",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="ask this plugin whether a call is allowed; repeatable, all must allow",
+    )
+    add("--plugin-socket-dir", type=Path, default=SOCKETS, help="where plugins put their sockets (default %(default)s)")
+    add(
+        "--plugin-spec-dir",
+        type=Path,
+        action="append",
+        default=[],
+        help="directory of NAME.spec and NAME.json files that tell where plugins answer; repeatable, instead of "
+        + " and ".join(map(str, SPECS)),
+    )
+    add(
+        "--plugin-timeout",
+        type=float,
+        default=Limits().short,
+        metavar="SECONDS",
+        help="how long a plugin may take to answer, twice as long for create and mount (default %(default)g)",
     )
     add("--cgroup-parent", default=None, help="control group that containers' groups are made in")
     add("--init-path", default=None, help="static init that --init uses")
@@ -148,9 +172,19 @@ def settings_of(options: argparse.Namespace) -> "Settings":
         registry_certs_dirs=tuple(path.resolve() for path in options.registry_certs_dir) or None,
         init_path=init,
         debug=options.debug,
+        authorization_plugins=tuple(options.authorization_plugin),
         identity=identity_of(options.data_root),
         stop_seconds=float(options.shutdown_timeout),
     )
+
+
+def plugins_of(options: argparse.Namespace) -> Plugins:
+    """Where plugins are looked for, and how they are asked."""
+    from minidocker.daemon import plugin_calls
+
+    specs = tuple(options.plugin_spec_dir) or SPECS
+    directories = Directories(options.plugin_socket_dir.resolve(), specs)
+    return Plugins(plugin_calls.post, directories, Limits.within(options.plugin_timeout))
 
 
 def protocol(
@@ -170,6 +204,7 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> None:
     from aiohttp import web
 
     from minidocker.daemon.app import make_app
+    from minidocker.daemon.authorization import Authorization
     from minidocker.engine.engine import Engine
     from minidocker.network.bridge import default_network
 
@@ -179,10 +214,14 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> None:
     network = default_network(options.exec_root, bridge=options.bridge, bip=options.bip, mtu=options.mtu)
     listening = sockets.listeners(options)
     try:
-        engine = Engine(settings_of(options), network)
+        plugins = plugins_of(options)
+        engine = Engine(settings_of(options), network, plugins)
         try:
+            authorization = Authorization(plugins, options.authorization_plugin)
+            await authorization.check()
             await engine.open()
-            runner = web.AppRunner(make_app(engine), access_log=None, shutdown_timeout=1.0)
+            inner = [authorization.middleware] if options.authorization_plugin else []
+            runner = web.AppRunner(make_app(engine, *inner), access_log=None, shutdown_timeout=1.0)
             await runner.setup()
             handler = runner.server
             assert handler is not None

@@ -70,6 +70,8 @@ class TlsTransport(asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "sslcontext":
             return self._front.context
+        if name == "ssl_object":
+            return self._front.tls
         return self._raw.get_extra_info(name, default)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
@@ -86,7 +88,7 @@ class TlsFront(asyncio.Protocol):
         self.context, self.inner = context, inner
         self.paused = False
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._raw: asyncio.Transport | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._ready = False
@@ -127,10 +129,10 @@ class TlsFront(asyncio.Protocol):
         assert self._raw is not None
         try:
             if not self._ready:
-                self._tls.do_handshake()
+                self.tls.do_handshake()
                 self._begin()
             while not (self.paused or self._ended or self._raw.is_closing()):
-                data = self._tls.read(_READ_BYTES)
+                data = self.tls.read(_READ_BYTES)
                 if not data:
                     self._end()
                     break
@@ -162,7 +164,7 @@ class TlsFront(asyncio.Protocol):
         """Encrypt and send."""
         view = memoryview(data).cast("B")
         while view and not self._finished:
-            view = view[self._tls.write(view) :]
+            view = view[self.tls.write(view) :]
         self._flush()
 
     def finish(self) -> None:
@@ -171,7 +173,7 @@ class TlsFront(asyncio.Protocol):
         if not self._finished:
             self._finished = True
             try:
-                self._tls.unwrap()
+                self.tls.unwrap()
             except ssl.SSLError:
                 pass  # it wants the peer's answer, which nobody waits for
             self._flush()

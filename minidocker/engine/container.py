@@ -70,6 +70,10 @@ class MountPoint(msgspec.Struct):
     read_only_below if it is read-only, so are the mounts below it (from API 1.44, as Docker).
     options         tmpfs options, in mount words.
     owned           an anonymous volume that goes with the container by `rm -v`.
+    driver          the volume's; before it is made: the driver that was asked for, or "".
+    to_mount        the driver has to mount the volume before it is used, see volume_use.
+    mount_id        what a plugin's mount is called, as long as it is held.
+    subpath         the part of the volume that is seen, below `source`; never outside, whatever links are in it.
     """
 
     type: str
@@ -85,6 +89,15 @@ class MountPoint(msgspec.Struct):
     read_only_below: bool = False
     options: list[str] = []
     owned: bool = False
+    driver: str = ""
+    to_mount: bool = False
+    mount_id: str = ""
+    subpath: str = ""
+
+    @property
+    def path(self) -> str:
+        """The very directory or file of the host that is seen."""
+        return f"{self.source}/{self.subpath}" if self.subpath else self.source
 
 
 class Record(msgspec.Struct):

@@ -16,7 +16,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minidocker.engine import abilities, attachments, clock, defaults, listing, mounts, names, spec, validate, views
+from minidocker.engine import (
+    abilities,
+    attachments,
+    clock,
+    defaults,
+    listing,
+    mounts,
+    names,
+    spec,
+    validate,
+    views,
+    volume_use,
+)
 from minidocker.engine.config import CreateRequest, EndpointRequest, HostConfig
 from minidocker.engine.container import RECORD_NAME, Container, Record, State
 from minidocker.errors import Conflict, InvalidArgument, KernelError, MinidockerError, NotFound
@@ -24,6 +36,7 @@ from minidocker.oci import codec
 from minidocker.oci.reference import Reference
 from minidocker.storage import records, trees
 from minidocker.storage.images import Image
+from minidocker.storage.volumes import LOCAL, Volume
 
 if TYPE_CHECKING:
     from minidocker.engine.engine import Engine
@@ -76,9 +89,9 @@ class Containers:
     def _undo_create(self, directory: Path) -> None:
         log.warning("leftover of a create removed", extra={"path": str(directory)})
         with contextlib.suppress(NotFound, InvalidArgument):
-            for name in self._engine.volumes.owned_by(records.read(directory / INTENT_NAME, Record)):
-                with contextlib.suppress(NotFound):
-                    self._engine.volume_store.remove(name)
+            unfinished = records.read(directory / INTENT_NAME, Record)
+            self._engine.volumes.take_away_at_start(self._engine.volumes.owned_by(unfinished))
+        self._engine.volume_use.settle(directory)
         trees.remove(directory)
 
     # -- find --
@@ -134,13 +147,13 @@ class Containers:
         try:
             container = Container(record, self.directory / id)
             async with engine.volumes.holding(record):
-                new_volumes = await asyncio.to_thread(self._make, container)
+                new_volumes = await self._make(container)
                 self._by_id[id] = container
         except BaseException:
             self._ids.pop(wanted, None)
             raise
         for volume in new_volumes:
-            engine.events.emit("volume", "create", volume, {"driver": "local"})
+            engine.volumes.tell_created(volume)
         engine.events.emit("container", "create", id, container.attributes())
         return Created(id, warnings)
 
@@ -168,6 +181,7 @@ class Containers:
         config.hostname = config.hostname or self._hostname(host, id)
         path, args = spec.exec_arguments_of(config)
         points = mounts.plan(config, host, lambda other: self.get(other).record.mounts)
+        mounts.name_anonymous(points)
         for point in points:
             point.read_only_below = point.read_only_below and request.read_only_below
         record = Record(
@@ -227,32 +241,54 @@ class Containers:
             return joined.record.config.hostname
         return os.uname().nodename if "host" in (host.uts_mode, mode) else id[:12]
 
-    def _make(self, container: Container) -> list[str]:
-        """In a thread: directories, volumes, record. On failure nothing stays."""
-        directory, store = container.directory, self._engine.volume_store
-        made: list[str] = []
+    async def _make(self, container: Container) -> list[Volume]:
+        """Directories, volumes, record. On failure nothing stays. Returns the volumes that are new."""
+        made: list[Volume] = []
+        volumes, points = self._engine.volumes, container.record.mounts
         try:
-            directory.mkdir(mode=0o710)
-            for name in _DIRECTORIES:
-                (directory / name).mkdir(mode=0o755)
-                (directory / name).chmod(0o755)
-            if mounts.name_anonymous(container.record.mounts):
-                (directory / INTENT_NAME).write_bytes(codec.encode(container.record))
-            made = mounts.materialise(container.record.mounts, store, mounts.volume_labels(container.record.host))
-            for point in container.record.mounts:
-                if point.type == "volume" and point.copy_up:
-                    self._engine.starter.copy_up(container.record, point)
-                    point.copy_up = False
-            records.write(directory / RECORD_NAME, container.record)  # from here on the container exists
-            (directory / INTENT_NAME).unlink(missing_ok=True)
+            if not any(point.type == "volume" for point in points):
+                await asyncio.to_thread(self._make_alone, container)
+                return []
+            await asyncio.to_thread(self._make_directories, container)
+            made = await volumes.materialise(container.record)
+            if any(point.copy_up for point in points):
+                async with self._engine.volume_use.held(container.record, container.directory, why=False):
+                    await asyncio.to_thread(self._fill_volumes, container.record)
+            await asyncio.to_thread(self._write_record, container)
         except BaseException as error:
-            for volume in made:
-                store.remove(volume)
-            shutil.rmtree(directory, ignore_errors=True)
+            await volumes.take_away([volume.name for volume in made], told=False)
+            await asyncio.to_thread(shutil.rmtree, container.directory, ignore_errors=True)
             if isinstance(error, OSError) and not isinstance(error, MinidockerError):
-                raise KernelError("create container", directory, error.errno or 0) from error
+                raise KernelError("create container", container.directory, error.errno or 0) from error
             raise
         return made
+
+    def _make_alone(self, container: Container) -> None:
+        """In a thread: a container without volumes."""
+        self._make_directories(container)
+        self._write_record(container)
+
+    @staticmethod
+    def _make_directories(container: Container) -> None:
+        container.directory.mkdir(mode=0o710)
+        for name in _DIRECTORIES:
+            (container.directory / name).mkdir(mode=0o755)
+            (container.directory / name).chmod(0o755)
+        if any(point.owned for point in container.record.mounts):
+            (container.directory / INTENT_NAME).write_bytes(codec.encode(container.record))
+
+    @staticmethod
+    def _write_record(container: Container) -> None:
+        records.write(container.directory / RECORD_NAME, container.record)  # from here on the container exists
+        (container.directory / INTENT_NAME).unlink(missing_ok=True)
+
+    def _fill_volumes(self, record: Record) -> None:
+        """In a thread: what the image has where volumes will be goes into those that are empty."""
+        volume_use.check_subpaths(record.mounts)
+        for point in record.mounts:
+            if point.type == "volume" and point.copy_up:
+                self._engine.starter.copy_up(record, point)
+                point.copy_up = False
 
     @staticmethod
     def _warnings(record: Record) -> list[str]:
@@ -354,7 +390,7 @@ class Containers:
         """Emit the mount or unmount events of a container's volumes."""
         for point in container.record.mounts:
             if point.type == "volume":
-                attributes = {"container": container.id, "driver": "local"}
+                attributes = {"container": container.id, "driver": point.driver or LOCAL}
                 if action == "mount":
                     written = str(point.writable).lower()
                     attributes |= {"destination": point.destination, "propagation": "", "read/write": written}

@@ -12,7 +12,7 @@ Rules   - a running container is reached through its first process's root, pinne
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -112,8 +112,10 @@ class Copying:
                     raise Conflict(f"container {container.id} is marked for removal")
                 pinned = await self._pinned(container)  # it may have been started while we waited
                 if pinned is None:
-                    place = await asyncio.to_thread(self._mounted, container, with_mounts=with_mounts)
-                    yield self._files(container, place)
+                    use, record = self._engine.volume_use, container.record
+                    async with use.held(record, container.directory) if with_mounts else nullcontext():
+                        place = await asyncio.to_thread(self._mounted, container, with_mounts=with_mounts)
+                        yield self._files(container, place)
                     return
         try:
             yield self._files(container, pinned)
@@ -158,7 +160,8 @@ class Copying:
             if point.type == "volume" and point.copy_up:
                 self._engine.starter.copy_up(record, point)
             if point.type in ("volume", "bind"):
-                binds.append(Bind(point.source, point.destination, not point.writable))
+                beneath = point.source if point.subpath else ""
+                binds.append(Bind(point.path, point.destination, not point.writable, beneath))
         taken = {bind.destination for bind in binds}
         for name in ETC_FILES:
             if f"/etc/{name}" not in taken and (container.directory / name).is_file():

@@ -31,6 +31,7 @@ from minidocker.engine.health import HealthChecks
 from minidocker.engine.images import Images
 from minidocker.engine.links import Links
 from minidocker.engine.networks import Networks
+from minidocker.engine.plugins import Directories, Plugins, no_transport
 from minidocker.engine.removal import Removal
 from minidocker.engine.resolving import Resolving
 from minidocker.engine.running import Running
@@ -38,6 +39,7 @@ from minidocker.engine.starting import Starter
 from minidocker.engine.statistics import Sampler
 from minidocker.engine.supervision import Supervision
 from minidocker.engine.updating import Updating
+from minidocker.engine.volume_use import VolumeUse
 from minidocker.engine.volumes import Volumes
 from minidocker.errors import Conflict, MinidockerError
 from minidocker.linux.cgroups import Cgroup
@@ -58,6 +60,7 @@ LAUNCHER_NAME = "minidocker-launcher"
 class Settings:
     """What a daemon is told by its flags.
 
+    authorization_plugins  their names, for info.
     identity             shown as ID by info; made once and kept in the data root.
     python_path          where the launcher and the worker may import from.
     registry_certs_dirs  where registries' certificates are; None: the usual places.
@@ -74,6 +77,7 @@ class Settings:
     registry_certs_dirs: tuple[Path, ...] | None = None
     init_path: str = ""
     debug: bool = False
+    authorization_plugins: tuple[str, ...] = ()
     identity: str = ""
     stop_seconds: float = 15.0
     python_path: Sequence[str] = field(default_factory=lambda: tuple(sys.path))
@@ -127,10 +131,13 @@ def lock_root(directory: Path, what: str) -> int:
 class Engine:
     """One engine on its two roots. Make it, `await open()`, use it, `await close()`."""
 
-    def __init__(self, settings: Settings, network: BridgeNetwork | None) -> None:
+    def __init__(
+        self, settings: Settings, network: BridgeNetwork | None, plugins: Plugins | None = None
+    ) -> None:
         self._locks = [lock_root(settings.data_root, "data-root"), lock_root(settings.exec_root, "exec-root")]
         self.settings = settings
         self.network = network
+        self.plugins = plugins or Plugins(no_transport, Directories(Path("/nonexistent"), ()))
         self.abilities = Abilities.detect()
         self.events = Events()
         self.worker = Worker(settings.exec_root, settings.python_path)
@@ -152,6 +159,7 @@ class Engine:
         self.resolving = Resolving(self)
         self.connecting = Connecting(self)
         self.volumes = Volumes(self)
+        self.volume_use = VolumeUse(self)
         self.health = HealthChecks(self)
         self.sampler = Sampler(self)
         self.updating = Updating(self)
@@ -186,6 +194,8 @@ class Engine:
         await asyncio.to_thread(self.removal.repair, self.containers.directory)
         await self.supervision.adopt()
         await self.images.open()
+        self.supervision.spawn(self.volume_use.finish())
+        self.supervision.spawn(self.volumes.finish())
 
     def _repair(self) -> None:
         self.blobs.repair()
@@ -242,12 +252,9 @@ class Engine:
 
     def _copy_up(self, record: Record, point: MountPoint) -> None:
         """Fill an empty volume from the image's directory, in a worker."""
-        volume = Path(point.source)
-        if any(os.scandir(volume)):
-            return
         directory = self.settings.data_root / "containers" / record.id
         place = Stopped(str(self.layers_directory), record.lowerdir, str(directory / "upper"), str(directory / "work"))
-        self.worker.copy_up(place, point.destination, volume)
+        self.worker.copy_up(place, point.destination, Path(point.source), point.subpath)
 
 
 def identity_of(data_root: Path) -> str:

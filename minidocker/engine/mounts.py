@@ -11,10 +11,10 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from minidocker.engine.config import BindOptions, ContainerConfig, HostConfig, MountRequest
+from minidocker.engine.config import BindOptions, ContainerConfig, HostConfig, MountRequest, VolumeOptions
 from minidocker.engine.container import MountPoint
 from minidocker.errors import InvalidArgument
-from minidocker.storage.volumes import VolumeStore, check_name
+from minidocker.storage.volumes import check_name
 
 PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _CONSISTENCY = ("consistent", "cached", "delegated", "default")
@@ -184,19 +184,32 @@ def _check_force(request: MountRequest, options: BindOptions) -> None:
 
 def _parse_volume_mount(request: MountRequest, destination: str) -> MountPoint:
     options = request.volume_options
-    if options and (
-        options.driver_config and (options.driver_config.name not in ("", "local") or options.driver_config.options)
-    ):
-        raise InvalidArgument(
-            "VolumeOptions.DriverConfig is not supported: there is one driver, local, without options"
-        )
-    if options and options.subpath:
-        raise InvalidArgument("VolumeOptions.Subpath is not supported: it needs API version 1.45")
     name = check_name(request.source) if request.source else ""
     point = MountPoint("volume", destination, name=name, writable=not request.read_only, copy_up=True, mode="z")
     point.copy_up = not (options and options.no_copy)
     point.owned = not name
+    if options and options.driver_config:
+        point.driver = options.driver_config.name
+    if options and options.subpath:
+        point.subpath = _subpath(options.subpath, anonymous=not name)
     return point
+
+
+def _subpath(path: str, *, anonymous: bool) -> str:
+    """Clients of any version may ask for a part of a volume: dockerd before API 1.45 would show all of it instead.
+
+    Raises  InvalidArgument: it leads out of the volume by its very words, or the volume has nothing in it yet.
+    """
+    clean = posixpath.normpath(path)
+    if path.startswith("/") or clean == ".." or clean.startswith("../") or "\0" in path:
+        raise InvalidArgument(
+            'invalid mount config for type "volume": subpath must be a relative path within the volume'
+        )
+    if anonymous:
+        raise InvalidArgument(
+            'invalid mount config for type "volume": must not set Subpath when using anonymous volumes'
+        )
+    return "" if clean == "." else clean
 
 
 def parse_tmpfs(destination: str, text: str) -> MountPoint:
@@ -225,7 +238,10 @@ def plan(config: ContainerConfig, host: HostConfig, volumes_of: Callable[[str], 
         for point in volumes_of(name):
             points[point.destination] = _shared(point, read_only=mode == "ro")
     asked: dict[str, MountPoint] = {}
-    requests = [parse_bind(text) for text in host.binds or []] + [parse_mount(mount) for mount in host.mounts or []]
+    binds = [parse_bind(text) for text in host.binds or []]
+    for point in binds:
+        point.driver = host.volume_driver if point.type == "volume" else ""
+    requests = binds + [parse_mount(mount) for mount in host.mounts or []]
     requests += [parse_tmpfs(destination, text) for destination, text in (host.tmpfs or {}).items()]
     for point in requests:
         if point.destination in asked:
@@ -233,8 +249,8 @@ def plan(config: ContainerConfig, host: HostConfig, volumes_of: Callable[[str], 
         asked[point.destination] = point
     points |= asked
     for destination in config.volumes or {}:
-        clean = check_destination(destination, "volume")
-        points.setdefault(clean, MountPoint("volume", clean, copy_up=True, owned=True))
+        clean = check_destination(f"/{destination}", "volume")  # a relative one begins at the root, as in Docker
+        points.setdefault(clean, MountPoint("volume", clean, copy_up=True, owned=True, driver=host.volume_driver))
     return sorted(points.values(), key=lambda point: (point.destination.count("/"), point.destination))
 
 
@@ -251,6 +267,9 @@ def _shared(point: MountPoint, *, read_only: bool) -> MountPoint:
         non_recursive=point.non_recursive,
         read_only_below=point.read_only_below,
         options=point.options,
+        driver=point.driver,
+        to_mount=point.to_mount,
+        subpath=point.subpath,
         owned=point.owned,  # as Docker: an anonymous volume goes with the last container that has it
     )
 
@@ -263,31 +282,9 @@ def name_anonymous(points: list[MountPoint]) -> bool:
     return bool(unnamed)
 
 
-def volume_labels(host: HostConfig) -> dict[str, dict[str, str]]:
-    """The labels that `--mount` asks for on volumes that are not there yet, by destination."""
-    asked = [(mount.target, mount.volume_options) for mount in host.mounts or []]
-    return {posixpath.normpath(target): options.labels for target, options in asked if options and options.labels}
-
-
-def materialise(
-    points: list[MountPoint], volumes: VolumeStore, labels: dict[str, dict[str, str]] | None = None
-) -> list[str]:
-    """Make the volumes that `points` name, fill in their sources, and return the names of those that are new."""
-    made: list[str] = []
-    existing = {volume.name for volume in volumes.list()} if any(p.type == "volume" for p in points) else set()
-    for point in points:
-        if point.type != "volume":
-            continue
-        try:
-            volume = volumes.create(point.name, anonymous=point.owned, labels=(labels or {}).get(point.destination))
-        except BaseException:
-            for name in made:
-                volumes.remove(name)
-            raise
-        if volume.name not in existing:
-            made.append(volume.name)
-        point.name, point.source = volume.name, str(volumes.path(volume.name))
-    return made
+def volume_options(host: HostConfig) -> dict[str, VolumeOptions]:
+    """What `--mount` asks for of volumes that are not there yet, by destination."""
+    return {posixpath.normpath(m.target): m.volume_options for m in host.mounts or [] if m.volume_options is not None}
 
 
 def prepare_sources(points: list[MountPoint]) -> None:

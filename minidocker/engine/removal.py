@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,6 +77,7 @@ class Removal:
                 async with self._engine.volumes.holding(record):
                     owned = self._engine.volumes.owned_by(record) if volumes else []
                     aside = await asyncio.to_thread(self._delete, container, owned)
+                    await self._engine.volumes.take_away(owned)
             except BaseException as error:
                 record.removing = False
                 record.state.status = DEAD
@@ -87,8 +87,6 @@ class Removal:
             self._engine.supervision.spawn(asyncio.to_thread(trees.remove, aside))
             self._engine.containers.drop(container)
             self._engine.execs.forget_container(container)
-            for volume in owned:
-                self._engine.events.emit("volume", "destroy", volume, {"driver": "local"})
             self._engine.events.emit("container", "destroy", record.id, container.attributes())
             container.tell_removal()
 
@@ -103,7 +101,6 @@ class Removal:
             os.rename(container.directory, aside)
         except FileNotFoundError:
             pass
-        self._remove_volumes(owned)
         return aside
 
     def repair(self, directory: Path) -> None:
@@ -113,17 +110,10 @@ class Removal:
                 if WITH_VOLUMES in aside.name:
                     with contextlib.suppress(NotFound):  # the record goes after the volumes
                         record = records.read(aside / RECORD_NAME, Record)
-                        self._remove_volumes(self._engine.volumes.owned_by(record))
+                        self._engine.volumes.take_away_at_start(self._engine.volumes.owned_by(record))
                 trees.remove(aside)
             except (MinidockerError, OSError) as error:
                 log.warning("leftover of a container not removed", extra={"path": str(aside), "reason": str(error)})
-
-    def _remove_volumes(self, names: Iterable[str]) -> None:
-        for name in names:
-            try:
-                self._engine.volume_store.remove(name)
-            except NotFound:
-                continue
 
     async def prune(self, filters: dict[str, list[str]]) -> Pruned:
         """Remove all that are stopped. Filters: until, label, label!."""

@@ -151,13 +151,10 @@ def mount_of(point: MountPoint) -> oci.Mount:
     """A user's mount in the specification's words."""
     if point.type == "tmpfs":
         return oci.Mount(point.destination, "tmpfs", "tmpfs", point.options)
-    access = "rw" if point.writable else "rro" if point.read_only_below else "ro"
-    return oci.Mount(
-        point.destination,
-        "bind",
-        point.source,
-        ["bind" if point.non_recursive else "rbind", access, point.propagation or "rprivate"],
-    )
+    # Never "rw", as Docker: what is mounted read-only on the host stays so.
+    access = [] if point.writable else ["rro" if point.read_only_below else "ro"]
+    kind = "bind" if point.non_recursive else "rbind"
+    return oci.Mount(point.destination, "bind", point.path, [kind, *access, point.propagation or "rprivate"])
 
 
 def mounts(record: Record, facts: Facts) -> list[oci.Mount]:
@@ -250,6 +247,9 @@ def annotations(record: Record, facts: Facts) -> dict[str, str]:
         str(facts.layers), record.lowerdir, str(facts.directory / "upper"), str(facts.directory / "work")
     )
     found = {**(record.host.annotations or {}), oci.OVERLAY: msgspec.json.encode(overlay).decode()}
+    roots = {point.destination: point.source for point in record.mounts if point.subpath}
+    if roots:
+        found[oci.MOUNT_ROOTS] = msgspec.json.encode(roots).decode()
     if record.config.user:
         found[oci.USER] = record.config.user
     if record.host.group_add:

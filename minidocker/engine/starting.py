@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from minidocker.engine import attaching, attachments, clock, etc_files, mounts, spec, validate
+from minidocker.engine import attaching, attachments, clock, etc_files, mounts, spec, validate, volume_use
 from minidocker.engine.attachments import RESOLVER_ADDRESS, Attached, Attachments
 from minidocker.engine.config import ThrottleDevice, WeightDevice
 from minidocker.engine.container import VOLATILE_NAME, Container, MountPoint, Record, Volatile
@@ -79,6 +79,7 @@ class Starter:
         record, directory = container.record, container.directory
         self.attachments.check(record)
         mounts.prepare_sources(record.mounts)
+        volume_use.check_subpaths(record.mounts)
         with ExitStack() as undo:
             attached = self.attachments.allocate_all(record, undo.callback)
             self._write_files(record, directory, attached)

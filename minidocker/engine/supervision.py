@@ -128,6 +128,7 @@ class Supervision:
         self._engine.health.suspend(container)
         self._engine.resolving.left_all(container)
         found = await asyncio.to_thread(self._release, container)
+        await self._engine.volume_use.give_back(record, container.directory)
         state.status, state.pid = EXITED, 0
         state.exit_code = KILLED if found is None else found.code
         state.oom_killed = found is not None and found.oom_killed
@@ -237,6 +238,7 @@ class Supervision:
             elif one is not None:
                 dead[container.id] = one
         await asyncio.to_thread(self._engine.networks.restore, live)
+        await asyncio.to_thread(self._engine.volume_use.sweep)
         for container in list(self._engine.containers.all()):
             if container.state.running and container.watched:
                 self._engine.resolving.came(container)
@@ -257,6 +259,7 @@ class Supervision:
         state.status, state.pid = PAUSED if frozen else RUNNING, one.pid
         assert one.monitor_pidfd is not None
         self.watch(container, one.monitor_pidfd)
+        self._engine.volume_use.adopt(container)
         if not frozen:
             self._engine.health.resume(container)
 
@@ -295,6 +298,8 @@ class Supervision:
     async def _settle(self, container: Container, left: Adopted | None) -> None:
         """One container at the daemon's start, if it does not run any more. left: what the runtime still has of it."""
         record, state = container.record, container.state
+        if not container.watched:
+            self._engine.volume_use.settle(container.directory)
         if record.removing:
             await self._engine.removal.discard(container, volumes=record.host.auto_remove)
             return

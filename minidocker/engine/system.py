@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from minidocker import __version__
 from minidocker.engine import clock
+from minidocker.engine.plugins import VOLUME_DRIVER
 from minidocker.linux import cgroups
 from minidocker.oci.manifest import Platform
 
@@ -140,9 +141,9 @@ def _storage(engine: "Engine") -> dict[str, Any]:
             ["userxattr", "false"],
         ],
         "Plugins": {
-            "Volume": ["local"],
+            "Volume": sorted(["local", *engine.plugins.active(VOLUME_DRIVER)]),
             "Network": ["bridge", "host", "null"],
-            "Authorization": None,
+            "Authorization": list(engine.settings.authorization_plugins) or None,
             "Log": ["json-file", "none"],
         },
     }

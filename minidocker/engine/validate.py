@@ -144,8 +144,6 @@ def check_host(host: HostConfig, config: ContainerConfig) -> None:
     _check_security(host)
     user_namespaces.check(host)
     _check_log(host.log_config)
-    if host.volume_driver not in ("", "local"):
-        raise InvalidArgument(f"VolumeDriver {host.volume_driver} is not supported: there is one driver, local")
     if host.runtime not in ("", *RUNTIMES):
         raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}")
     if host.isolation not in ("", "default"):

@@ -58,7 +58,7 @@ def mount_document(point: MountPoint) -> Document:
         document["Name"] = point.name
     document |= {"Source": point.source, "Destination": point.destination}
     if point.type == "volume":
-        document["Driver"] = "local"
+        document["Driver"] = point.driver or "local"
     return document | {"Mode": point.mode, "RW": point.writable, "Propagation": point.propagation}
 
 

@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import socket
+import stat
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ from typing import Any, TypeVar
 from minidocker.errors import Unavailable
 from minidocker.linux import process
 from minidocker.linux.forkserver import ForkedProcess, ForkServer, ForkServerDied
+from minidocker.linux.rooted_paths import fd_path, open_beneath
 from minidocker.oci import codec
 from minidocker.oci.digest import Digest
 from minidocker.storage import worker_protocol as protocol
@@ -202,10 +204,17 @@ class Worker:
         request = protocol.Extract(place, path, owner, keep_kind, create)
         self._ask(request, [archive_fd, *_pidfd(place)], None)
 
-    def copy_up(self, place: Place, path: str, volume: Path) -> None:
-        """Fill a new volume with what the image has at `path`: owner and mode of the directory, and all in it."""
+    def copy_up(self, place: Place, path: str, volume: Path, subpath: str = "") -> None:
+        """Fill an empty volume with what the image has at `path`: owner and mode of the directory, and all in it.
+
+        subpath  of the volume, inside it whatever links are there. Raises KernelError: it is not there, or leads out.
+        """
         with ExitStack() as scope:
-            fds = [_opened(volume, _DIRECTORY, scope), *_pidfd(place)]
+            volume_fd = open_beneath(volume, subpath or ".", os.O_PATH)
+            scope.callback(os.close, volume_fd)
+            if not stat.S_ISDIR(os.fstat(volume_fd).st_mode) or os.listdir(fd_path(volume_fd)):
+                return
+            fds = [volume_fd, *_pidfd(place)]
             self._ask(protocol.CopyUp(place, path), fds, None)
 
     def close(self) -> None:

@@ -17,11 +17,15 @@ EMPTY = "empty"
 
 
 class Bind(msgspec.Struct, frozen=True):
-    """A volume or bind mount of a stopped container, to be seen by `cp`. `destination` from the container's root."""
+    """A volume or bind mount of a stopped container, to be seen by `cp`. `destination` from the container's root.
+
+    beneath  the source must not lead out of this directory; "": anything.
+    """
 
     source: str
     destination: str
     read_only: bool = False
+    beneath: str = ""
 
 
 class Running(msgspec.Struct, frozen=True, tag="running"):

@@ -14,6 +14,7 @@ import resource
 import select
 import signal
 import socket
+import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from io import FileIO
@@ -33,6 +34,7 @@ from minidocker.linux.mounts import (
     unmount,
 )
 from minidocker.linux.namespaces import CloneFlag
+from minidocker.linux.rooted_paths import open_beneath
 from minidocker.oci import codec
 from minidocker.oci.digest import Digest
 from minidocker.storage import assembly, copying, diff, overlay
@@ -253,9 +255,9 @@ def _enter(place: protocol.Place, fds: list[int]) -> int:
         return _enter_running(place, fds[0])
     root = _mounted(place)
     for bind in place.binds:
-        flags = _DIRECTORY if os.path.isdir(bind.source) else os.O_PATH
-        source = os.open(bind.source, flags)
-        target = mkdirs_in_root(root, bind.destination) if flags == _DIRECTORY else _file_for(root, bind.destination)
+        source = _source(bind)
+        directory = stat.S_ISDIR(os.fstat(source).st_mode)
+        target = mkdirs_in_root(root, bind.destination) if directory else _file_for(root, bind.destination)
         read_only = trees.RDONLY if bind.read_only else 0
         trees.bind(source, target, add=read_only, recursive=True, path=bind.destination)
         os.close(source)
@@ -263,6 +265,12 @@ def _enter(place: protocol.Place, fds: list[int]) -> int:
     if place.read_only:
         trees.set_attributes(root, trees.RDONLY, path="/")
     return root
+
+
+def _source(bind: protocol.Bind) -> int:
+    if bind.beneath:
+        return open_beneath(bind.beneath, os.path.relpath(bind.source, bind.beneath), os.O_PATH)
+    return os.open(bind.source, os.O_PATH | os.O_CLOEXEC)
 
 
 def _file_for(root: int, destination: str) -> int:

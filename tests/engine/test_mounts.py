@@ -61,7 +61,8 @@ def test_mount_requests_are_strict(tmp_path: Path) -> None:
         ({"Type": "tmpfs", "Source": "a", "Target": "/x"}, "Source must not be specified"),
         ({"Type": "volume", "Target": "/x", "TmpfsOptions": {"SizeBytes": 5}}, "TmpfsOptions must not"),
         ({"Type": "volume", "Target": "x"}, "must be absolute"),
-        ({"Type": "volume", "Target": "/x", "VolumeOptions": {"Subpath": "a"}}, "Subpath"),
+        ({"Type": "volume", "Target": "/x", "VolumeOptions": {"Subpath": "a"}}, "must not set Subpath"),
+        ({"Type": "volume", "Source": "vv", "Target": "/x", "VolumeOptions": {"Subpath": "a/../.."}}, "relative path"),
     ):
         with pytest.raises(InvalidArgument, match=word):
             mounts.plan(ContainerConfig(), host(Mounts=[fields]), no_others)

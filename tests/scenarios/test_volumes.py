@@ -149,7 +149,9 @@ def test_prune_takes_anonymous_ones_unless_told_all(daemon: Daemon, client: dock
         ({"Name": "../x"}, 400, "includes invalid characters for a local volume name"),
         ({"Name": "x"}, 400, "volume name is too short"),
         ({"Name": "fine", "DriverOpts": {"colour": "x"}}, 400, 'create fine: invalid option: "colour"'),
-        ({"Name": "fine", "DriverOpts": {"type": "nfs"}}, 501, "the local driver takes no options"),
+        ({"Name": "fine", "DriverOpts": {"type": "nfs"}}, 400, 'create fine: missing required option: "device"'),
+        ({"Name": "fine", "DriverOpts": {"device": "x"}}, 400, 'create fine: missing required option: "type"'),
+        ({"Name": "fine", "DriverOpts": {"size": "5m"}}, 400, "quota size requested but no quota support"),
         ({"Name": "fine", "Driver": "glue"}, 404, 'plugin "glue" not found'),
     ],
 )

@@ -35,11 +35,22 @@ def test_name_cannot_leave_the_directory(tmp_path: Path, name: str) -> None:
     assert os.listdir(tmp_path / "volumes") == []
 
 
-def test_other_options_are_a_conflict(tmp_path: Path) -> None:
+def test_a_name_keeps_its_options_and_its_driver(tmp_path: Path) -> None:
     store = VolumeStore(tmp_path)
-    store.create("db", options={"type": "tmpfs"})
-    with pytest.raises(Conflict):
-        store.create("db", options={"type": "nfs"})
+    options = {"type": "tmpfs", "device": "tmpfs"}
+    store.create("db", options=options)
+    assert store.create("db", options={"type": "nfs", "device": ":/x"}).options == options
+    with pytest.raises(Conflict, match="driver 'local' already has volume 'db'"):
+        store.create("db", driver="other")
+
+
+def test_a_volume_of_another_driver_is_a_record_without_a_directory(tmp_path: Path) -> None:
+    store = VolumeStore(tmp_path)
+    store.create("far", driver="other", options={"any": "thing"})
+    assert (store.get("far").driver, store.path("far").exists()) == ("other", False)
+    store.repair()
+    store.remove("far")
+    assert store.list() == ()
 
 
 def test_removed_volume_is_gone(tmp_path: Path) -> None:

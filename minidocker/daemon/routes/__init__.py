@@ -11,13 +11,15 @@ from minidocker.daemon.routes import (
     execs,
     images,
     networks,
+    plugins,
     statistics,
     system,
     volumes,
     websocket,
 )
 
-MODULES = (system, containers, statistics, archive, attach, websocket, execs, images, build, networks, volumes, absent)
+MODULES = (system, containers, statistics, archive, attach, websocket, execs, images, build, networks, volumes, plugins,
+           absent)  # fmt: skip
 
 
 def add_all(app: web.Application) -> None:

@@ -1,6 +1,6 @@
-"""What this daemon has not: clusters, plugins, BuildKit, checkpoints. Each call says so as dockerd does without them.
+"""What this daemon has not: clusters, BuildKit, checkpoints. Each call says so as dockerd does without them.
 
-Source  Docker Engine API 1.44: Swarm, Node, Service, Task, Secret, Config, Plugin, Session; replies recorded from
+Source  Docker Engine API 1.44: Swarm, Node, Service, Task, Secret, Config, Session; replies recorded from
         a dockerd outside of a swarm.
 Rules   - lists of what cannot be there are empty, single objects are not found, everything else tells the reason.
         - a client that tries BuildKit first is refused at once, so that it falls back to the classic builder.
@@ -8,7 +8,6 @@ Rules   - lists of what cannot be there are empty, single objects are not found,
 
 from aiohttp import web
 
-from minidocker.daemon import app as http
 from minidocker.daemon.routes.containers import container_of
 from minidocker.errors import NotFound, Unavailable, Unsupported
 
@@ -33,19 +32,6 @@ async def not_in_swarm(request: web.Request) -> web.Response:
 async def no_cluster(request: web.Request) -> web.Response:
     """POST /swarm/init and join."""
     raise Unsupported(_ONE_MACHINE)
-
-
-async def plugins(request: web.Request) -> web.Response:
-    """GET /plugins."""
-    return http.json_response([])
-
-
-async def no_such_plugin(request: web.Request) -> web.Response:
-    raise NotFound(f'plugin "{http.path_name(request)}" not found')
-
-
-async def no_plugins(request: web.Request) -> web.Response:
-    raise Unsupported("plugins are not supported: volumes, networks and logs have built-in drivers only")
 
 
 async def no_buildkit(request: web.Request) -> web.Response:
@@ -73,14 +59,6 @@ def _add_cluster(router: web.UrlDispatcher) -> None:
 def add_routes(app: web.Application) -> None:
     router = app.router
     _add_cluster(router)
-    router.add_get("/plugins", plugins, allow_head=False)
-    router.add_get("/plugins/privileges", no_plugins, allow_head=False)
-    for path in ("/plugins/pull", "/plugins/create"):
-        router.add_post(path, no_plugins)
-    router.add_get("/plugins/{name:.+}/json", no_such_plugin, allow_head=False)
-    router.add_delete("/plugins/{name:.+}", no_such_plugin)
-    for verb in ("enable", "disable", "upgrade", "push", "set"):
-        router.add_post(f"/plugins/{{name:.+}}/{verb}", no_such_plugin)
     for path in ("/session", "/grpc"):
         router.add_post(path, no_buildkit)
     router.add_get("/containers/{name}/checkpoints", no_checkpoints, allow_head=False)

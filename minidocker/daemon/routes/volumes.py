@@ -7,7 +7,7 @@ from aiohttp import web
 
 from minidocker.daemon import app as http
 from minidocker.engine.volumes import CreateRequest, Volumes
-from minidocker.errors import InvalidArgument
+from minidocker.errors import InvalidArgument, Unavailable
 
 _ANONYMOUS_ONLY_SINCE = (1, 42)
 
@@ -19,21 +19,27 @@ def _volumes(request: web.Request) -> Volumes:
 async def listed(request: web.Request) -> web.Response:
     """GET /volumes."""
     volumes = _volumes(request)
-    chosen = volumes.select(http.filters_of(request))
-    return http.json_response({"Volumes": [volumes.document(volume) for volume in chosen], "Warnings": None})
+    chosen, warnings = await volumes.select(http.filters_of(request))
+    documents = [await volumes.document(found) for found in chosen]
+    return http.json_response({"Volumes": documents, "Warnings": warnings or None})
 
 
 async def create(request: web.Request) -> web.Response:
     """POST /volumes/create."""
     volumes = _volumes(request)
-    volume = await volumes.create(await http.read_json(request, CreateRequest))
-    return http.json_response(volumes.document(volume), 201)
+    found = await volumes.create(await http.read_json(request, CreateRequest))
+    return http.json_response(await volumes.document(found), 201)
 
 
 async def inspect(request: web.Request) -> web.Response:
     """GET /volumes/{name}."""
     volumes = _volumes(request)
-    return http.json_response(volumes.document(volumes.get(http.path_name(request))))
+    return http.json_response(await volumes.document(await volumes.get(http.path_name(request))))
+
+
+async def update(request: web.Request) -> web.Response:
+    """PUT /volumes/{name}: only volumes of a cluster can be changed."""
+    raise Unavailable("volume update only valid for cluster volumes, but swarm is unavailable")
 
 
 async def remove(request: web.Request) -> web.Response:
@@ -57,4 +63,5 @@ def add_routes(app: web.Application) -> None:
     app.router.add_post("/volumes/create", create)
     app.router.add_post("/volumes/prune", prune)
     app.router.add_get("/volumes/{name}", inspect, allow_head=False)
+    app.router.add_put("/volumes/{name}", update)
     app.router.add_delete("/volumes/{name}", remove)
