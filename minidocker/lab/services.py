@@ -11,6 +11,7 @@ Rules   - nothing here is reachable from another machine: every server listens o
 import hashlib
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from minidocker.client import connect
 from minidocker.errors import MinidockerError
-from minidocker.lab import base_image, registry, sandbox
+from minidocker.lab import base_image, debian_image, registry, sandbox
 from minidocker.lab.isolated import EXEC_ROOT as ISOLATED_ROOT
 from minidocker.linux.cgroups import Cgroup
 from minidocker.network.bridge import default_network
@@ -118,13 +119,23 @@ def stop_daemon() -> None:
     pid = _daemon_pid()
     if pid is None:
         return
-    os.kill(pid, signal.SIGTERM)
-    # A zombie has no command line, so one that nobody reaps counts as ended.
-    wait_until(lambda: _daemon_pid() is None, "minidockerd did not end", STOP_TIMEOUT_SECONDS)
+    try:
+        pidfd = os.pidfd_open(pid)  # readable once it has ended; its pidfile goes a little earlier
+    except ProcessLookupError:
+        return
+    signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+    ended, _, _ = select.select([pidfd], [], [], STOP_TIMEOUT_SECONDS)
+    os.close(pidfd)
+    if not ended:
+        raise MinidockerError(f"minidockerd did not end within {STOP_TIMEOUT_SECONDS} seconds")
 
 
 def up(arguments: list[str]) -> None:
-    """Registry, base image, daemon, and `busybox` in it. `--service`: by systemd, JupyterLab too, and at each boot."""
+    """Registry, base image, daemon, and `busybox` in it.
+
+    --full     `debian` with a C compiler and git, too.
+    --service  by systemd, JupyterLab too, and at each boot.
+    """
     if "--service" in arguments:
         install_unit()
     if registry.start(REGISTRY_ROOT, REGISTRY_PORT):
@@ -132,13 +143,31 @@ def up(arguments: list[str]) -> None:
     if base_image.ensure(f"127.0.0.1:{REGISTRY_PORT}"):
         say("base image busybox made from Debian's busybox-static and pushed")
     start_daemon()
-    client = connect(SOCKET)
-    if not any("busybox:latest" in image.tags for image in client.images.list()):
-        say("pulling busybox")
-        client.images.pull("busybox")
+    _have("busybox")
+    if "--full" in arguments:
+        _full()
     if sandbox.install():
         say("kernel for exercises: minidocker sandbox")
     say("minidocker is ready: minidocker run -it busybox")
+
+
+def _have(name: str, *, newest: bool = False) -> None:
+    """An image of the registry in the daemon. newest: pull it even if there is one."""
+    client = connect(SOCKET)
+    if newest or not any(f"{name}:latest" in image.tags for image in client.images.list()):
+        say(f"pulling {name}")
+        client.images.pull(name)
+
+
+def _full() -> None:
+    """The base image `debian` in registry and daemon. The first time takes a minute, another time nothing is done."""
+    if not shutil.which(debian_image.PROGRAM):
+        raise MinidockerError(f"{debian_image.PROGRAM} is not installed; ./lab setup --full installs it")
+    began = time.monotonic()
+    made = debian_image.ensure(f"127.0.0.1:{REGISTRY_PORT}", REGISTRY_ROOT / "debian", say)
+    if made:
+        say(f"base image debian made and pushed in {time.monotonic() - began:.0f} s")
+    _have("debian", newest=made)
 
 
 def unit() -> str:
