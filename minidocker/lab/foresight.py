@@ -17,6 +17,7 @@ from typing import cast
 
 import msgspec
 
+from minidocker import typed
 from minidocker.build import configuration, sources
 from minidocker.build.arguments import Arguments, of_platforms
 from minidocker.build.builds import prepare
@@ -121,7 +122,7 @@ class _Foresight:
         if base == "scratch":
             return _State(config=configuration.with_default_path(ExecutionConfig()))
         image = self._client.images.get(base)
-        config = msgspec.convert(image.attrs["Config"], ExecutionConfig)
+        config = typed.convert(image.attrs["Config"], ExecutionConfig)
         return _State(image.id, configuration.with_default_path(config))
 
     # -- the text by which the cache knows a step --
