@@ -26,6 +26,7 @@ from minidocker.errors import Conflict, MinidockerError
 if TYPE_CHECKING:
     import ssl
 
+    from minidocker.engine.config import LogConfig
     from minidocker.engine.engine import Settings
 
 log = logging.getLogger("minidocker.daemon")
@@ -112,6 +113,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--tlskey", type=Path, default=None, help="and its key (these three: default DOCKER_CERT_PATH or ~/.docker)")
     add("-l", "--log-level", choices=sorted(LEVELS), default="info")
     add("-D", "--debug", type=flag, nargs="?", const=True, default=False, metavar="BOOL")
+    add("--log-driver", default="json-file", help="of containers that name none (default %(default)s)")
+    add("--log-opt", action="append", default=[], metavar="KEY=VALUE", help="of that driver; repeatable")
     add("--shutdown-timeout", type=int, default=15, help="seconds for containers to stop without live-restore")
     add("-v", "--version", action="version", version=f"minidocker version {__version__}")
     return parser
@@ -175,6 +178,7 @@ def settings_of(options: argparse.Namespace) -> "Settings":
         authorization_plugins=tuple(options.authorization_plugin),
         identity=identity_of(options.data_root),
         stop_seconds=float(options.shutdown_timeout),
+        log=default_log(options),
     )
 
 
@@ -185,6 +189,16 @@ def plugins_of(options: argparse.Namespace) -> Plugins:
     specs = tuple(options.plugin_spec_dir) or SPECS
     directories = Directories(options.plugin_socket_dir.resolve(), specs)
     return Plugins(plugin_calls.post, directories, Limits.within(options.plugin_timeout))
+
+
+def default_log(options: argparse.Namespace) -> "LogConfig":
+    """--log-driver and --log-opt. Raises InvalidArgument: no such driver or option."""
+    from minidocker.engine import log_drivers
+    from minidocker.engine.config import LogConfig
+
+    config = LogConfig(options.log_driver, dict(word.partition("=")[::2] for word in options.log_opt))
+    log_drivers.check(config)
+    return config
 
 
 def protocol(

@@ -16,13 +16,13 @@ from pathlib import Path
 import msgspec
 
 from minidocker import typed
-from minidocker.engine.logs import LogQuery, LogReader
+from minidocker.engine.log_records import Entry, LogQuery
+from minidocker.engine.logs import LogReader
 from minidocker.errors import Conflict, MinidockerError, NotFound, Unavailable
 
 ANSWER_LIMIT = 4096
 BATCH = 256
 NEWS_FILES = 64
-Entry = tuple[int, bytes]
 
 
 class _Answer(msgspec.Struct):

@@ -188,10 +188,10 @@ class Container:
 
     @property
     def log_path(self) -> Path | None:
-        """The json-file log, or None with the log driver `none`."""
-        if self.record.host.log_config.type == "none":
-            return None
-        return self.directory / f"{self.id}-json.log"
+        """The log that can be read: of the drivers json-file and local; None with any other."""
+        places = {"json-file": f"{self.id}-json.log", "local": "local-logs/container.log"}
+        place = places.get(self.record.host.log_config.type)
+        return None if place is None else self.directory / place
 
     async def save(self) -> None:
         """Write the record, durably; one write at a time, the newest state last. Nothing if it was removed."""

@@ -22,6 +22,7 @@ from minidocker.engine import (
     clock,
     defaults,
     listing,
+    log_drivers,
     mounts,
     names,
     spec,
@@ -176,6 +177,8 @@ class Containers:
         validate.check_config(config)
         validate.check_host(request.host, config)
         host, warnings = abilities.adapt(defaults.fill_host(request.host), self._engine.abilities)
+        host.log_config = log_drivers.merge(request.host.log_config, self._engine.settings.log)
+        log_drivers.check(host.log_config)
         networks = self._networks(request, host)
         id = names.new_id()
         config.hostname = config.hostname or self._hostname(host, id)

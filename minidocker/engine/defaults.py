@@ -8,7 +8,7 @@ Rules   - filled in here, once: later code reads the result and never asks "is i
 import msgspec
 
 from minidocker import typed
-from minidocker.engine.config import ContainerConfig, Healthcheck, HostConfig, LogConfig
+from minidocker.engine.config import ContainerConfig, Healthcheck, HostConfig
 from minidocker.engine.validate import RUNTIMES
 from minidocker.errors import InvalidArgument
 from minidocker.oci.image_config import ExecutionConfig
@@ -65,7 +65,6 @@ def _merge_health(wanted: Healthcheck | None, image: ImageHealthcheck | None) ->
 def fill_host(host: HostConfig) -> HostConfig:
     """`host` with the daemon's defaults."""
     filled = msgspec.structs.replace(host)
-    filled.log_config = LogConfig(host.log_config.type or "json-file", host.log_config.config or {})
     filled.restart_policy = msgspec.structs.replace(host.restart_policy, name=host.restart_policy.name or "no")
     filled.network_mode = host.network_mode or "default"
     filled.ipc_mode = host.ipc_mode or "private"

@@ -21,6 +21,7 @@ from minidocker.engine import starting
 from minidocker.engine.abilities import Abilities
 from minidocker.engine.attachments import Attachments
 from minidocker.engine.commit import Committing
+from minidocker.engine.config import LogConfig
 from minidocker.engine.connecting import Connecting
 from minidocker.engine.container import MountPoint, Record
 from minidocker.engine.containers import Containers
@@ -65,6 +66,7 @@ class Settings:
     python_path          where the launcher and the worker may import from.
     registry_certs_dirs  where registries' certificates are; None: the usual places.
     init_path            the static init for --init; "": there is none.
+    log                  the logging driver of containers that name none.
     stop_seconds         how long containers may take to stop at the engine's end without live-restore.
     """
 
@@ -80,6 +82,7 @@ class Settings:
     authorization_plugins: tuple[str, ...] = ()
     identity: str = ""
     stop_seconds: float = 15.0
+    log: LogConfig = field(default_factory=lambda: LogConfig("json-file", {}))
     python_path: Sequence[str] = field(default_factory=lambda: tuple(sys.path))
 
 

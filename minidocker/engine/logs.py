@@ -1,107 +1,38 @@
-"""Reading container logs: Docker's json-file format, from its end, across rotations, and following.
+"""Reading container logs: from the end, across rotations, and following; the formats are in log_records.py.
 
-Source  moby json-file log driver: one JSON object a line, {"log", "stream", "time"}; NAME, NAME.1 ... newest first.
+Source  moby's json-file and local log drivers: NAME, NAME.1 ... newest first; NAME.1.gz where they are compressed.
 Rules   - `tail` is found by reading blocks backwards: a 1 GB log costs what its last lines cost.
         - a rotation renames the file: who follows keeps the old descriptor, reads it to its end, then goes on with the
           file that came next: the monitor hands over each one's descriptor, so none is missed however fast they go. To
           a follower too slow for that it says so; then the next file is found by inode.
+        - a compressed file is unpacked into a nameless one when its turn comes; a plain one of its number counts more.
         - a follower is woken by the monitor's watch connection, never by a timer.
 """
 
+import contextlib
 import os
 import re
+import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
+from minidocker.engine.log_records import BLOCK_BYTES, AfterUntil, Entry, LogQuery, records_of
+from minidocker.errors import Unavailable
 
-from minidocker import typed
-from minidocker.engine import clock
-from minidocker.errors import InvalidArgument, Unavailable
-
-BLOCK_BYTES = 65536
 OPEN_ATTEMPTS = 50
-STREAMS = {"stdout": 1, "stderr": 2, "stdin": 0}
-
-
-class _Line(msgspec.Struct):
-    log: str = ""
-    stream: str = "stdout"
-    time: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class LogQuery:
-    """What a client wants. `tail` None: all. `since` and `until` in nanoseconds since 1970."""
-
-    stdout: bool = True
-    stderr: bool = True
-    timestamps: bool = False
-    tail: int | None = None
-    since: int | None = None
-    until: int | None = None
-    follow: bool = False
-
-
-class AfterUntil(Exception):
-    """A line is newer than `until`: nothing wanted can follow."""
-
-
-_decoder = typed.decoder(_Line)
-
-
-def entry(line: bytes, query: LogQuery) -> tuple[int, bytes] | None:
-    """One stored line as (stream number, payload), or None if `query` leaves it out or it is not whole.
-
-    Raises  AfterUntil.
-    """
-    try:
-        record = _decoder.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None  # a line cut by a crash, or none of ours
-    if (record.stream == "stderr" and not query.stderr) or (record.stream != "stderr" and not query.stdout):
-        return None
-    if query.since is not None or query.until is not None:
-        try:
-            moment = clock.nanoseconds_of(record.time)
-        except InvalidArgument:
-            return None
-        if query.since is not None and moment < query.since:
-            return None
-        if query.until is not None and moment > query.until:
-            raise AfterUntil
-    payload = record.log.encode("utf-8", "surrogatepass")
-    if query.timestamps:
-        payload = record.time.encode("utf-8", "surrogatepass") + b" " + payload
-    return STREAMS.get(record.stream, 1), payload
+_GZIP_MAGIC = b"\x1f\x8b"
 
 
 def files(path: Path) -> list[Path]:
     """The log's files, oldest first; the live one is last."""
-    pattern = re.compile(re.escape(path.name) + r"\.(\d+)\Z")
+    pattern = re.compile(re.escape(path.name) + r"\.(\d+)(?:\.gz)?\Z")
     try:
-        names = os.listdir(path.parent)
+        names = sorted(os.listdir(path.parent), reverse=True)  # NAME.1.gz, then NAME.1: the plain one stays
     except FileNotFoundError:
         return []
-    old = sorted((int(match[1]) for name in names if (match := pattern.match(name))), reverse=True)
-    return [path.with_name(f"{path.name}.{number}") for number in old] + ([path] if path.name in names else [])
-
-
-def lines_backwards(fd: int, size: int) -> Iterator[bytes]:
-    """The lines of the first `size` bytes of `fd`, last first, each without its newline."""
-    position, rest = size, b""
-    while position > 0:
-        count = min(BLOCK_BYTES, position)
-        position -= count
-        block = os.pread(fd, count, position) + rest
-        parts = block.split(b"\n")
-        rest = parts[0]
-        for line in reversed(parts[1:]):
-            if line:
-                yield line
-    if rest:
-        yield rest
+    old = {int(match[1]): path.with_name(name) for name in names if (match := pattern.match(name))}
+    return [old[number] for number in sorted(old, reverse=True)] + ([path] if path.name in names else [])
 
 
 def _inode(path: Path) -> int:
@@ -131,6 +62,20 @@ def open_all(path: Path) -> list[tuple[int, int]]:
     raise Unavailable(f"log {path} rotates faster than it can be opened; give it a larger max-size")
 
 
+def _unpacked(fd: int, directory: Path) -> int:
+    """A nameless file in `directory` with what is in the compressed one; of a damaged one what comes before."""
+    unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    with tempfile.TemporaryFile(dir=directory, buffering=0) as plain, contextlib.suppress(zlib.error):
+        opened = os.dup(plain.fileno())
+        while block := os.read(fd, BLOCK_BYTES):
+            while block:
+                plain.write(unpacker.decompress(block, BLOCK_BYTES))
+                block = unpacker.unconsumed_tail
+        plain.write(unpacker.flush())
+    os.lseek(opened, 0, os.SEEK_SET)
+    return opened
+
+
 class LogReader:
     """Reads one container's log: first what is there (the last `tail` lines of it), then, asked again, what is new.
 
@@ -142,6 +87,7 @@ class LogReader:
         self._query = query
         self._fds: list[int] = []
         self._partial = b""
+        self._records = records_of(path)
         self.finished = False
 
     def __enter__(self) -> "LogReader":
@@ -153,12 +99,12 @@ class LogReader:
             os.close(fd)
         self._fds.clear()
 
-    def present(self) -> Iterator[tuple[int, bytes]]:
+    def present(self) -> Iterator[Entry]:
         """The entries that exist now, oldest first; afterwards only the live file stays open, at its end."""
         if self._query.tail is not None:
             self._seek_tail(self._query.tail)
         while self._fds:
-            yield from self._rest_of(self._fds[0])
+            yield from self._rest_of(self._plain(0))
             if self.finished or len(self._fds) == 1:
                 return
             os.close(self._fds.pop(0))
@@ -166,34 +112,39 @@ class LogReader:
 
     def _seek_tail(self, wanted: int) -> None:
         """Move the descriptors to where the last `wanted` fitting lines begin."""
-        ends = {fd: os.fstat(fd).st_size for fd in self._fds}
         found = 0
         for index in range(len(self._fds) - 1, -1, -1):
-            fd = self._fds[index]
-            position = ends[fd]
-            for line in lines_backwards(fd, ends[fd]) if found < wanted else ():
+            fd = self._plain(index)
+            position = os.fstat(fd).st_size
+            for record, begin in self._records.backwards(fd, position) if found < wanted else ():
                 try:
-                    counts = entry(line, self._query) is not None
+                    found += self._records.entry(record, self._query) is not None
                 except AfterUntil:
-                    counts = False
-                position -= len(line) + 1
-                found += counts
+                    pass
+                position = begin
                 if found == wanted:
                     break
-            os.lseek(fd, max(position, 0), os.SEEK_SET)
+            os.lseek(fd, position if found == wanted else 0, os.SEEK_SET)
             if found == wanted:
                 for older in self._fds[:index]:
                     os.close(older)
                 self._fds = self._fds[index:]
                 return
 
-    def _rest_of(self, fd: int) -> Iterator[tuple[int, bytes]]:
+    def _plain(self, index: int) -> int:
+        """The descriptor of one of the files; a compressed one is unpacked first."""
+        fd = self._fds[index]
+        if os.pread(fd, len(_GZIP_MAGIC), 0) == _GZIP_MAGIC:
+            self._fds[index] = _unpacked(fd, self._path.parent)
+            os.close(fd)
+        return self._fds[index]
+
+    def _rest_of(self, fd: int) -> Iterator[Entry]:
         while block := os.read(fd, BLOCK_BYTES):
-            whole = (self._partial + block).split(b"\n")
-            self._partial = whole.pop()
-            for line in whole:
+            whole, self._partial = self._records.split(self._partial + block)
+            for record in whole:
                 try:
-                    found = entry(line, self._query)
+                    found = self._records.entry(record, self._query)
                 except AfterUntil:
                     self.finished = True
                     return
@@ -213,14 +164,14 @@ class LogReader:
             else:
                 self._fds.append(fd)
 
-    def more(self) -> Iterator[tuple[int, bytes]]:
+    def more(self) -> Iterator[Entry]:
         """The entries written since the last call."""
         if self.finished:
             return
         if not self._fds:
             self.__enter__()
         while self._fds and not self.finished:
-            yield from self._rest_of(self._fds[0])
+            yield from self._rest_of(self._plain(0))
             if len(self._fds) == 1:
                 return
             os.close(self._fds.pop(0))

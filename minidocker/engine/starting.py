@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from minidocker.engine import attaching, attachments, clock, etc_files, mounts, spec, validate, volume_use
+from minidocker.engine import attaching, attachments, clock, etc_files, log_drivers, mounts, spec, volume_use
 from minidocker.engine.attachments import RESOLVER_ADDRESS, Attached, Attachments
 from minidocker.engine.config import ThrottleDevice, WeightDevice
 from minidocker.engine.container import VOLATILE_NAME, Container, MountPoint, Record, Volatile
@@ -28,10 +28,8 @@ from minidocker.errors import Conflict, InvalidArgument, KernelError, NotFound
 from minidocker.linux import capabilities, seccomp_profile
 from minidocker.oci import codec
 from minidocker.oci import runtime_spec as oci
-from minidocker.runtime.jsonlog import LogTarget
 from minidocker.runtime.lifecycle import Created, Runtime, StartError
 
-_DEFAULT_MAX_FILES = 1
 Limited = ThrottleDevice | WeightDevice
 
 
@@ -86,7 +84,7 @@ class Starter:
             created = self.runtime.create(
                 record.id,
                 directory,
-                log=log_target(container),
+                log=log_drivers.target(container),
                 terminal=record.config.tty,
                 size=record.host.console_size if record.config.tty else (0, 0),
                 open_stdin=record.config.open_stdin,
@@ -115,7 +113,7 @@ class Starter:
     def _write_files(self, record: Record, directory: Path, attached: Attached) -> None:
         """The bundle's config.json and the files that are mounted from its directory. Raises KernelError: ENOSPC."""
         document = spec.build(record, self.facts(record, directory))
-        addresses = [endpoint.address for endpoint in attached.endpoints.values()]
+        addresses = [address for endpoint in attached.endpoints.values() for address in endpoint.addresses]
         embedded = self.attachments.needs_resolver(attached.endpoints)
         links = [link.hosts_line for link in self.links.of(record)]
         try:
@@ -182,20 +180,6 @@ def cgroup_path(record: Record, default_parent: str) -> str:
     """The container's cgroup, absolute within each hierarchy."""
     parent = record.host.cgroup_parent or default_parent
     return f"/{parent.strip('/')}/{record.id}"
-
-
-def log_target(container: Container) -> LogTarget | None:
-    """Where the monitor writes the container's output."""
-    path = container.log_path
-    if path is None:
-        return None
-    options = container.record.host.log_config.config or {}
-    size = options.get("max-size", "-1")
-    return LogTarget(
-        path=str(path),
-        max_bytes=None if size == "-1" else validate.size_bytes(size),
-        max_files=int(options.get("max-file", _DEFAULT_MAX_FILES)),
-    )
 
 
 def seccomp_of(record: Record, available: tuple[str, ...]) -> msgspec.Raw:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minidocker import __version__
-from minidocker.engine import clock
+from minidocker.engine import clock, log_drivers
 from minidocker.engine.plugins import VOLUME_DRIVER
 from minidocker.linux import cgroups
 from minidocker.oci.manifest import Platform
@@ -144,7 +144,7 @@ def _storage(engine: "Engine") -> dict[str, Any]:
             "Volume": sorted(["local", *engine.plugins.active(VOLUME_DRIVER)]),
             "Network": ["bridge", "host", "null"],
             "Authorization": list(engine.settings.authorization_plugins) or None,
-            "Log": ["json-file", "none"],
+            "Log": list(log_drivers.DRIVERS),
         },
     }
 
@@ -178,7 +178,6 @@ _NO_SWARM = {
 }
 # What Docker shows and this engine has nothing to say of.
 _CONSTANTS: dict[str, Any] = {
-    "LoggingDriver": "json-file",
     "CgroupDriver": "cgroupfs",
     "IndexServerAddress": INDEX_SERVER,
     "GenericResources": None,
@@ -210,6 +209,7 @@ def info(engine: "Engine", version_tuple: tuple[int, int]) -> dict[str, Any]:
         **_limits(),
         **_machine(),
         **_CONSTANTS,
+        "LoggingDriver": engine.settings.log.type,
         **({} if modern else {"KernelMemory": False, "KernelMemoryTCP": False}),
         "Warnings": engine.abilities.warnings() or None,
         "Debug": engine.settings.debug,

@@ -13,7 +13,7 @@ import msgspec
 
 from minidocker import typed
 from minidocker.engine import user_namespaces
-from minidocker.engine.config import ContainerConfig, Healthcheck, HostConfig, LogConfig
+from minidocker.engine.config import ContainerConfig, Healthcheck, HostConfig
 from minidocker.errors import InvalidArgument
 from minidocker.linux import capabilities
 
@@ -126,8 +126,8 @@ def parse_port(text: str) -> tuple[int, int, str]:
     ports, _, protocol = text.partition("/")
     first, _, last = ports.partition("-")
     protocol = (protocol or "tcp").lower()
-    if protocol not in ("tcp", "udp"):
-        raise InvalidArgument(f"invalid port specification: {text!r}: protocol must be tcp or udp")
+    if protocol not in ("tcp", "udp", "sctp"):
+        raise InvalidArgument(f"invalid port specification: {text!r}: protocol must be tcp, udp or sctp")
     if not first.isdecimal() or (last and not last.isdecimal()):
         raise InvalidArgument(f"invalid port specification: {text!r}")
     low, high = int(first), int(last or first)
@@ -143,7 +143,6 @@ def check_host(host: HostConfig, config: ContainerConfig) -> None:
     _check_modes(host, config)
     _check_security(host)
     user_namespaces.check(host)
-    _check_log(host.log_config)
     if host.runtime not in ("", *RUNTIMES):
         raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}")
     if host.isolation not in ("", "default"):
@@ -275,9 +274,9 @@ def _check_security(host: HostConfig) -> None:
             if value != "unconfined":
                 raise InvalidArgument("AppArmor profiles are not supported; use apparmor=unconfined")
             continue
-        if key == "writable-cgroups" and value in ("true", "false"):
-            continue
         if key == "label" and value == "disable":
+            continue
+        if key == "writable-cgroups" and value in ("true", "false"):
             continue
         if key == "label":
             raise InvalidArgument("SELinux labels are not supported; use label=disable")
@@ -299,25 +298,6 @@ def check_seccomp(text: str) -> None:
         raise InvalidArgument(f"opening seccomp profile failed: Decoding seccomp profile failed: {error}") from None
     if "defaultAction" not in profile:
         raise InvalidArgument("Decoding seccomp profile failed: it has no defaultAction")
-
-
-def _check_log(log: LogConfig) -> None:
-    if log.type not in ("", "json-file", "none"):
-        raise InvalidArgument(f"logger: no log driver named '{log.type}' is registered; there are json-file and none")
-    options = log.config or {}
-    if log.type == "none" and options:
-        raise InvalidArgument(f"unknown log opt '{next(iter(options))}' for none log driver")
-    for key, value in options.items():
-        if key == "max-size":
-            if value != "-1" and size_bytes(value) <= 0:
-                raise InvalidArgument("max-size must be a positive number")
-        elif key == "max-file":
-            if not value.isdecimal() or int(value) < 1:
-                raise InvalidArgument("max-file cannot be less than 1")
-            if int(value) > 1 and "max-size" not in options:
-                raise InvalidArgument("max-file cannot be set without max-size")
-        elif not (key == "mode" and value == "blocking"):
-            raise InvalidArgument(f"unknown log opt '{key}' for json-file log driver")
 
 
 def _check_restart(host: HostConfig) -> None:

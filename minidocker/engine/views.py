@@ -128,7 +128,7 @@ def inspect(
         "ResolvConfPath": str(directory / "resolv.conf"),
         "HostnamePath": str(directory / "hostname"),
         "HostsPath": str(directory / "hosts"),
-        "LogPath": str(container.log_path or ""),
+        "LogPath": str(container.log_path or "") if record.host.log_config.type == "json-file" else "",
         "Name": f"/{record.name}",
         "RestartCount": record.restart_count,
         "Driver": "overlay2",

@@ -33,11 +33,12 @@ from minidocker.runtime import records
 from minidocker.runtime.bundle import read_spec
 from minidocker.runtime.container import CreateRequest, apply_resources
 from minidocker.runtime.exec import ExecRequest
-from minidocker.runtime.jsonlog import LogTarget, timestamp
+from minidocker.runtime.jsonlog import timestamp
 from minidocker.runtime.network import NetworkRequest, Route
 from minidocker.runtime.records import Exit, State
+from minidocker.runtime.rotating_log import LogTarget
 from minidocker.runtime.stdio import Streams
-from minidocker.runtime.sync import Channel, Message
+from minidocker.runtime.sync import LOGGING_STEP, Channel, Message
 
 LAUNCHER = "minidocker.runtime.launcher:main"
 _DYING_SECONDS = 10.0
@@ -48,12 +49,13 @@ class StartError(MinidockerError):
     """The command did not run.
 
     kind       "not_found", "not_executable" or "failed"; exit_code: 127, 126 or 128
-    step       where it failed, "" for the execution itself
+    step       where it failed, "" for the execution itself; the logging driver's failure is told in Docker's words
     """
 
     def __init__(self, message: Message) -> None:
         text = f"{message.step}: {message.text}" if message.step else message.text
-        super().__init__(f"unable to start container process: {text}")
+        begin = "failed to" if message.step == LOGGING_STEP else "unable to start container process:"
+        super().__init__(f"{begin} {text}")
         self.kind = _KINDS.get(message.exit_code, "failed")
         self.step = message.step
         self.exit_code = message.exit_code or 128

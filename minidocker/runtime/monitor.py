@@ -21,7 +21,8 @@ from minidocker.runtime.loop import READ, Loop
 from minidocker.runtime.records import Exit, State
 from minidocker.runtime.stdio import Stdio, Streams
 from minidocker.runtime.step import FAILED
-from minidocker.runtime.sync import Channel, Message
+from minidocker.runtime.sync import LOGGING_STEP, Channel, Message
+from minidocker.runtime.syslog import LogUnreachable
 
 _DRAIN_SECONDS = 2.0  # how long a process left behind may hold the output open after the command's end, as Docker
 
@@ -80,6 +81,9 @@ class Monitor:
             self._oom_kills = job.oom_kills_before()
             self._pid = job.fork(theirs, self._stdio.child_ends)
             theirs.close()
+        except LogUnreachable as error:
+            self._fail(Message("error", step=LOGGING_STEP, text=str(error), exit_code=FAILED))
+            return
         except Exception as error:
             self._fail(Message("error", step=type(error).__name__, text=str(error), exit_code=FAILED))
             return

@@ -15,8 +15,9 @@ from typing import Protocol
 import msgspec
 
 from minidocker.linux import terminal
-from minidocker.runtime.jsonlog import JsonLog, LogTarget
+from minidocker.runtime.logdrivers import open_log
 from minidocker.runtime.loop import READ, WRITE, Loop
+from minidocker.runtime.rotating_log import LogTarget
 
 CHUNK_BYTES = 64 << 10
 CLIENT_BUFFER_BYTES = 256 << 10
@@ -56,7 +57,7 @@ class Stdio:
         self.streams = streams
         self.audience: Audience | None = None
         self._loop = loop
-        self._log = JsonLog(streams.log, self._log_rotated) if streams.log else None
+        self._log = open_log(streams.log, self._log_rotated, loop) if streams.log else None
         self._outputs: dict[int, int] = {}  # descriptor -> stream number
         self._master = -1
         self._size = (streams.rows, streams.columns)

@@ -15,6 +15,7 @@ import msgspec
 
 from minidocker import typed
 
+LOGGING_STEP = "initialize logging driver"
 _PACKET_BYTES = 1 << 17
 
 

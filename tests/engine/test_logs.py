@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from minidocker.engine import clock
-from minidocker.engine.logs import BLOCK_BYTES, LogQuery, LogReader, lines_backwards
+from minidocker.engine.log_records import BLOCK_BYTES, LogQuery, lines_backwards
+from minidocker.engine.logs import LogReader
 from minidocker.errors import InvalidArgument
 
 

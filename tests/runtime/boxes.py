@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from minidocker.linux import capabilities
-from minidocker.runtime.jsonlog import LogTarget
 from minidocker.runtime.lifecycle import Created, Runtime
 from minidocker.runtime.records import Exit
+from minidocker.runtime.rotating_log import LogTarget
 
 BUSYBOX = Path("/bin/busybox")
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from boxes import Attached, Box, eventually, wait_readable
 
-from minidocker.runtime.jsonlog import PARTIAL_BYTES, JsonLog, LogTarget, split
+from minidocker.runtime.jsonlog import JsonLog
+from minidocker.runtime.rotating_log import PARTIAL_BYTES, LogTarget, split
 
 Make = Callable[..., Box]
 

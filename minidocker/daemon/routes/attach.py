@@ -18,7 +18,7 @@ from minidocker.daemon.streams import MULTIPLEXED_STREAM, RAW_STREAM, Connection
 from minidocker.engine import attaching
 from minidocker.engine.container import Container
 from minidocker.engine.execs import Exec
-from minidocker.engine.logs import LogQuery
+from minidocker.engine.log_records import LogQuery
 from minidocker.errors import Conflict, InvalidArgument, MinidockerError
 
 

@@ -15,9 +15,9 @@ from minidocker.engine import attaching, clock, processes
 from minidocker.engine.config import read_create
 from minidocker.engine.container import Container
 from minidocker.engine.listing import ListQuery
-from minidocker.engine.logs import LogQuery
+from minidocker.engine.log_records import LogQuery
 from minidocker.engine.updating import read_update
-from minidocker.errors import Conflict, InvalidArgument, NotFound
+from minidocker.errors import Conflict, InvalidArgument, NotFound, Unsupported
 
 NO_CONTENT = 204
 
@@ -199,6 +199,7 @@ def log_query(request: web.Request) -> LogQuery:
         since=clock.parse_bound(request.query.get("since", "")),
         until=clock.parse_bound(request.query.get("until", "")),
         follow=http.query_flag(request, "follow"),
+        details=http.query_flag(request, "details"),
     )
 
 
@@ -207,7 +208,7 @@ async def logs(request: web.Request) -> web.StreamResponse:
     engine, container, query = request.app[http.ENGINE], container_of(request), log_query(request)
     path = container.log_path
     if path is None:
-        raise InvalidArgument("configured logging driver does not support reading")
+        raise Unsupported("configured logging driver does not support reading")
     tty = container.record.config.tty
     multiplexed = not tty and http.api_version(request) >= (1, 42)
     response = web.StreamResponse(headers={"Content-Type": MULTIPLEXED_STREAM if multiplexed else RAW_STREAM})

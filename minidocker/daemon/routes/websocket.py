@@ -20,7 +20,7 @@ from minidocker.daemon.routes.containers import container_of
 from minidocker.daemon.streams import READ_BYTES, Deframer, DetachScanner
 from minidocker.engine import attaching
 from minidocker.engine.container import Container
-from minidocker.engine.logs import LogQuery
+from minidocker.engine.log_records import LogQuery
 from minidocker.errors import Conflict, Forbidden, InvalidArgument
 
 _MESSAGE_LIMIT = 1 << 20
