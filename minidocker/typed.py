@@ -6,6 +6,7 @@ Rules   - msgspec learns a struct when it is first used, and a second thread tha
         - whoever reads typed JSON asks here; `msgspec.json.decode(..., type=...)` is used nowhere else.
 """
 
+import re
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -39,3 +40,38 @@ def convert(value: Any, kind: type[T], *, from_attributes: bool = False) -> T:
     """Read built-in objects as a `kind`. Raises msgspec.ValidationError."""
     decoder(kind)
     return msgspec.convert(value, kind, from_attributes=from_attributes)
+
+
+_NULL = re.compile(r"got `null` - at `\$(.*)`\Z")
+_STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
+_NULLS_LIMIT = 1000
+
+
+def convert_loosely(value: Any, kind: type[T]) -> T:
+    """Read built-in objects as a `kind`, as a Go program does: null is "not said" for whatever cannot be null.
+
+    Raises msgspec.ValidationError: anything else that does not fit.
+    """
+    for _ in range(_NULLS_LIMIT):
+        try:
+            return convert(value, kind)
+        except msgspec.ValidationError as error:
+            place = _NULL.search(str(error))
+            if place is None:
+                raise
+            value = _without_null(value, [match[1] or match[2] for match in _STEP.finditer(place[1])])
+    return convert(value, kind)
+
+
+def _without_null(value: Any, steps: list[str]) -> Any:
+    """`value` without the nulls at a place in it. A step is a field, a number in a list, or "..." for every key."""
+    if not steps:
+        return value
+    step, rest = steps[0], steps[1:]
+    if isinstance(value, list):
+        changed = [_without_null(item, rest) if str(at) == step else item for at, item in enumerate(value)]
+        return [item for at, item in enumerate(changed) if rest or str(at) != step or item is not None]
+    if not isinstance(value, dict):
+        return value
+    found = {key: _without_null(item, rest) if step in (key, "...") else item for key, item in value.items()}
+    return {key: item for key, item in found.items() if rest or step not in (key, "...") or item is not None}

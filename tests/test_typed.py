@@ -3,6 +3,9 @@
 import subprocess
 import sys
 
+import msgspec
+import pytest
+
 from minidocker import typed
 
 # Structs that nobody has used yet, each with the one before it inside; eight threads read the same one at once.
@@ -47,3 +50,25 @@ def test_eight_threads_may_read_a_type_for_the_first_time_at_once() -> None:
 def test_a_type_has_one_decoder() -> None:
     assert typed.decoder(dict[str, int]) is typed.decoder(dict[str, int])
     assert typed.decode(b'{"a": 1}', dict[str, int]) == {"a": 1}
+
+
+class _Inner(msgspec.Struct):
+    name: str = "default"
+    flag: bool | None = None
+
+
+class _Outer(msgspec.Struct):
+    parts: list[_Inner] = []
+    named: dict[str, _Inner] = {}
+    count: int = 7
+    kept: dict[str, str | None] = {}
+
+
+def test_null_is_not_said_where_a_type_has_none() -> None:
+    raw = {"parts": [{"name": None, "flag": None}, None, {"name": "x"}], "named": {"a": {"name": None}, "b.c": None},
+           "count": None, "kept": {"k": None}}
+    assert typed.convert_loosely(raw, _Outer) == _Outer(
+        parts=[_Inner(), _Inner("x")], named={"a": _Inner()}, count=7, kept={"k": None}
+    )
+    with pytest.raises(msgspec.ValidationError, match="Expected `int`, got `str`"):
+        typed.convert_loosely({**raw, "count": "7"}, _Outer)

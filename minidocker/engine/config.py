@@ -258,7 +258,6 @@ class CreateRequest(msgspec.Struct):
     read_only_below: bool = True
 
 
-_PARTS = {"Healthcheck", "LogConfig", "RestartPolicy"}  # fields that are objects of a fixed shape
 _WINDOWS = "it exists on Windows only"
 _CONFIG_REFUSED = {"ArgsEscaped": _WINDOWS}
 _HOST_REFUSED = {
@@ -304,19 +303,14 @@ def _strict(raw: dict[str, Any], kind: type[T], refused: dict[str, str], where: 
     for key, value in raw.items():
         if key in known:
             if value is not None:
-                kept[key] = _without_nulls(value) if key in _PARTS else value
+                kept[key] = value
         elif not is_empty(value):
             reason = refused.get(key, "this daemon does not know the field")
             raise InvalidArgument(f"{where}{key} is not supported: {reason}")
     try:
-        return typed.convert(kept, kind)
+        return typed.convert_loosely(kept, kind)
     except msgspec.ValidationError as error:
         raise InvalidArgument(f"invalid {where or 'Config.'.lower()}{error}") from None
-
-
-def _without_nulls(value: object) -> object:
-    """An object's fields that say something: clients write null for "the default"."""
-    return {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else value
 
 
 def _words(value: object) -> object:

@@ -61,7 +61,7 @@ def read_config(raw: dict[str, Any]) -> ExecConfig:
             raise InvalidArgument(f"{key} is not supported: this daemon does not know the field")
     kept = {key: value for key, value in raw.items() if key in _KNOWN and value is not None}
     try:
-        config = typed.convert(kept, ExecConfig)
+        config = typed.convert_loosely(kept, ExecConfig)
     except msgspec.ValidationError as error:
         raise InvalidArgument(f"invalid exec config: {error}") from None
     if not config.cmd:
