@@ -41,6 +41,8 @@ class ContainerOptions(TypedDict, total=False):
     cap_add: Sequence[str]
     cap_drop: Sequence[str]
     security_opt: Sequence[str]
+    masked_paths: Sequence[str]                     # [] hides nothing of /proc and /sys
+    readonly_paths: Sequence[str]
     devices: Sequence[str]                          # "/dev/x[:/dev/inside[:rwm]]"
     sysctls: Mapping[str, str]
     memory_bytes: int
@@ -77,6 +79,7 @@ _HOST = {
     "auto_remove": "AutoRemove", "init": "Init", "tmpfs": "Tmpfs", "mounts": "Mounts", "volumes_from": "VolumesFrom",
     "publish_all_ports": "PublishAllPorts", "network": "NetworkMode", "dns": "Dns", "read_only": "ReadonlyRootfs",
     "privileged": "Privileged", "cap_add": "CapAdd", "cap_drop": "CapDrop", "security_opt": "SecurityOpt",
+    "masked_paths": "MaskedPaths", "readonly_paths": "ReadonlyPaths",
     "sysctls": "Sysctls", "memory_bytes": "Memory", "memory_swap_bytes": "MemorySwap", "nano_cpus": "NanoCpus",
     "cpu_shares": "CpuShares", "cpuset_cpus": "CpusetCpus", "pids_limit": "PidsLimit", "shm_size_bytes": "ShmSize",
     "oom_kill_disable": "OomKillDisable", "ulimits": "Ulimits", "pid_mode": "PidMode", "ipc_mode": "IpcMode",
