@@ -3,6 +3,7 @@
 Source  docker build's reference, "Git repositories" (URL fragments `#ref:directory`); git(1), githooks(5).
 Rules   - git gets no configuration of this machine, no hooks, no prompt, and only the protocols that the URL may have.
         - what was fetched is packed as an archive and indexed like every other context; `.git` is left out.
+        - submodules come along, but never from a path of this machine: a repository does not name what lies here.
         - the directory of a fragment is looked up within the checkout: a link does not lead out.
 """
 
@@ -28,7 +29,6 @@ _ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": "/dev/null",
     "GIT_TERMINAL_PROMPT": "0",
-    "GIT_ALLOW_PROTOCOL": ":".join(_TRANSPORTS),
 }
 _SETTINGS = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "core.symlinks=true", "safe.directory=*",
              "advice.detachedHead=false", "init.defaultBranch=main", "protocol.ext.allow=never")  # fmt: skip
@@ -57,18 +57,31 @@ def fetch(remote: str, directory: Path) -> Context:
     try:
         _git(checkout, "init", "--quiet")
         _git(checkout, "remote", "add", "origin", url)
-        _git(checkout, "fetch", "--quiet", "--depth", "1", "origin", "--", ref or "HEAD")
+        _fetch(checkout, ref or "HEAD")
         _git(checkout, "checkout", "--quiet", "FETCH_HEAD")
+        if (checkout / ".gitmodules").is_file():
+            _git(checkout, "submodule", "--quiet", "update", "--init", "--recursive", allowed=_TRANSPORTS[:-1])
         return _packed(checkout, below.strip("/"), directory)
     finally:
         trees.remove(checkout)
 
 
-def _git(checkout: Path, *words: str) -> None:
+def _fetch(checkout: Path, ref: str) -> None:
+    """One commit without its past; all of it from a plain web server, which cannot cut."""
+    try:
+        _git(checkout, "fetch", "--quiet", "--depth", "1", "origin", "--", ref)
+    except Unavailable as error:
+        if "shallow" not in str(error):
+            raise
+        _git(checkout, "fetch", "--quiet", "origin", "--", ref)
+
+
+def _git(checkout: Path, *words: str, allowed: tuple[str, ...] = _TRANSPORTS) -> None:
+    environment = {**_ENVIRONMENT, "GIT_ALLOW_PROTOCOL": ":".join(allowed)}
     settings = [word for setting in _SETTINGS for word in ("-c", setting)]
     try:
         done = subprocess.run(
-            ["git", *settings, *words], cwd=checkout, env=_ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True,
+            ["git", *settings, *words], cwd=checkout, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
             timeout=_GIT_TIMEOUT_SECONDS, check=False,
         )  # fmt: skip
     except FileNotFoundError:
@@ -92,7 +105,7 @@ def _packed(checkout: Path, below: str, directory: Path) -> Context:
         try:
             writer = TarWriter(file.write)
             for found in walk(top, ".", ""):
-                if found.entry.name.split("/")[0] != ".git" and found.leaf:
+                if ".git" not in found.entry.name.split("/") and found.leaf:
                     found.entry.uid = found.entry.gid = 0
                     write(writer, found)
             writer.close()

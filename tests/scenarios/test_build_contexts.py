@@ -16,6 +16,9 @@ from typing import Any
 import docker
 import pytest
 
+from minidocker.build import repository
+from minidocker.errors import Unavailable
+
 sys.path.insert(0, str(Path(__file__).parent))  # building.py
 from building import FROM, archive, build, clean_images, failure, link, post, run, said
 
@@ -161,6 +164,55 @@ def test_a_git_repository_is_built_without_its_hooks(daemon: Daemon, tmp_path: P
     assert "not a directory" in post(daemon, b"", remote=f"file://{repository}#main:outside")[1][-1]["message"]
     assert "git fetch failed" in post(daemon, b"", remote=f"file://{repository}#nope")[1][-1]["message"]
     assert not (tmp_path / "hooked").exists()
+
+
+def _commit(repository: Path, files: dict[str, str], *, submodule: str = "") -> None:
+    environment = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null"}
+
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-c", "protocol.file.allow=always", "-c", "user.name=a", "-c", "user.email=b", *words],
+                       cwd=repository, check=True, env=environment, capture_output=True)  # fmt: skip
+
+    repository.mkdir(exist_ok=True)
+    for name, text in files.items():
+        (repository / name).write_text(text)
+    git("init", "-q", "-b", "main")
+    if submodule:
+        git("submodule", "add", "-q", submodule, "module")
+    git("add", ".")
+    git("commit", "-q", "-m", "x")
+    git("update-server-info")
+
+
+def test_a_repository_comes_from_a_plain_web_server_with_its_submodules(
+    daemon: Daemon, web: tuple[str, Path]
+) -> None:
+    url, directory = web
+    _commit(directory / "below.git", {"inner": "below"})
+    _commit(directory / "top", {"Dockerfile": FROM + "COPY . /all\n"}, submodule=f"{directory}/below.git")
+    modules = directory / "top/.gitmodules"
+    modules.write_text(modules.read_text().replace(str(directory), url).replace("below.git", "below.git/.git"))
+    _commit(directory / "top", {})
+    lines = post(daemon, b"", remote=f"{url}/top/.git", t="web:1")[1]
+    assert "Successfully tagged" in said(lines), lines
+    listed = run(daemon, "web:1", "find", "/all", "-type", "f").split()
+    assert sorted(listed) == ["/all/.gitmodules", "/all/Dockerfile", "/all/module/inner"]
+
+
+def test_a_repository_cannot_bring_in_one_of_the_daemons_machine(daemon: Daemon, tmp_path: Path) -> None:
+    _commit(tmp_path / "secret.git", {"key": "k"})
+    _commit(tmp_path / "top.git", {"Dockerfile": FROM + "COPY . /all\n"}, submodule=f"{tmp_path}/secret.git")
+    status, lines = post(daemon, b"", remote=f"file://{tmp_path}/top.git")
+    assert status == 503 and "transport 'file' not allowed" in lines[0]["message"]
+
+
+def test_without_git_a_repository_is_refused_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repository, "_ENVIRONMENT", {"PATH": str(tmp_path)})
+    with pytest.raises(Unavailable, match="git is not installed on the daemon's machine"):
+        repository.fetch("git://127.0.0.1/x", tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- hostile contexts --
