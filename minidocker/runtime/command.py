@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from minidocker import __version__
-from minidocker.errors import InvalidArgument, MinidockerError
+from minidocker.errors import Conflict, InvalidArgument, MinidockerError
 from minidocker.linux import cgroups, namespaces
 from minidocker.linux.capabilities import NAMES
 from minidocker.linux.mounts import OPTIONS
@@ -128,13 +128,19 @@ def ps(runtime: Standalone, options: argparse.Namespace) -> int:
 
 def pause(runtime: Standalone, options: argparse.Namespace) -> int:
     """pause ID"""
-    runtime.cgroup(runtime.find(options.id).state).freeze(True)
+    standing = runtime.find(options.id)
+    if standing.status not in ("created", "running"):
+        raise Conflict(f"cannot pause a container that is {standing.status}")
+    runtime.cgroup(standing.state).freeze(True)
     return 0
 
 
 def resume(runtime: Standalone, options: argparse.Namespace) -> int:
     """resume ID"""
-    runtime.cgroup(runtime.find(options.id).state).freeze(False)
+    standing = runtime.find(options.id)
+    if standing.status != "paused":
+        raise Conflict(f"cannot resume a container that is {standing.status}")
+    runtime.cgroup(standing.state).freeze(False)
     return 0
 
 

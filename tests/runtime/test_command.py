@@ -90,12 +90,14 @@ def test_create_waits_start_runs_kill_stops_delete_removes(caller: Caller) -> No
     pid = int((caller.bundle / "pid").read_text())
     assert json.loads(caller.good("ps", "--format", "json", caller.id)) == [pid]
     assert "not stopped" in caller.call("delete", caller.id).stderr
+    assert "cannot resume a container that is running" in caller.call("resume", caller.id).stderr
     caller.good("pause", caller.id)
     assert caller.status() == "paused"
     caller.good("resume", caller.id)
     caller.good("kill", caller.id, "KILL")
     assert eventually(lambda: caller.status() == "stopped")
     assert "container not running" in caller.call("kill", caller.id, "9").stderr
+    assert "cannot pause a container that is stopped" in caller.call("pause", caller.id).stderr
     caller.good("delete", caller.id)
     assert "does not exist" in caller.call("state", caller.id).stderr
 
