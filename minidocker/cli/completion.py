@@ -82,10 +82,10 @@ _CHOICES = {
     "restart": ("always", "no", "on-failure", "unless-stopped"),
     "signal": ("SIGHUP", "SIGINT", "SIGKILL", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2"),
     "stop-signal": ("SIGHUP", "SIGINT", "SIGKILL", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2"),
-    "type": ("container", "image", "network", "volume"),
+    "type": ("container", "image", "network", "plugin", "volume"),
 }
 _RUNNING_ONLY = frozenset(("attach", "exec", "kill", "pause", "stats", "stop", "top", "unpause"))
-_KINDS = ("CONTAINER", "IMAGE", "NETWORK", "VOLUME")
+_KINDS = ("CONTAINER", "IMAGE", "NETWORK", "PLUGIN", "VOLUME")
 
 
 def script(session: Session, options: Options, operands: list[str]) -> int:
@@ -242,6 +242,8 @@ def _objects(kind: str, session: Session, *, running: bool = False) -> Candidate
         return sorted((name, "") for one in listed for name in _texts(one["RepoTags"]) if "<none>" not in name)
     if kind == "NETWORK":
         return sorted((str(one["Name"]), str(one["Driver"])) for one in _records(request("GET", "/networks").json()))
+    if kind == "PLUGIN":
+        return sorted((str(one["Name"]), "") for one in _records(request("GET", "/plugins").json()))
     answer = request("GET", "/volumes").json()
     listed = _records(answer.get("Volumes") if isinstance(answer, dict) else None)
     return sorted((str(one["Name"]), str(one["Driver"])) for one in listed)

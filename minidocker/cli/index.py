@@ -59,6 +59,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "network ls": ("networks", "LIST", "List networks"),
     "network prune": ("prune", "NETWORK_PRUNE", "Remove all unused networks"),
     "network rm": ("networks", "REMOVE", "Remove networks"),
+    "plugin disable": ("plugins", "DISABLE", "Disable a plugin"),
+    "plugin enable": ("plugins", "ENABLE", "Enable a plugin"),
+    "plugin inspect": ("inspect", "PLUGIN_INSPECT", "Show everything about plugins"),
+    "plugin install": ("plugins", "INSTALL", "Install a plugin"),
+    "plugin ls": ("plugins", "LIST", "List plugins"),
+    "plugin rm": ("plugins", "REMOVE", "Remove plugins"),
     "system df": ("system", "DISK", "Show the disk space that is used"),
     "system prune": ("prune", "SYSTEM_PRUNE", "Remove everything unused"),
     "volume create": ("volumes", "CREATE", "Create a volume"),
@@ -72,6 +78,7 @@ _CONTAINER = ("attach", "commit", "cp", "create", "diff", "exec", "export", "kil
               "restart", "rm", "run", "start", "stats", "stop", "top", "unpause", "update", "wait")
 _IMAGE = ("build", "history", "import", "load", "pull", "push", "save", "tag")
 _NETWORK = ("connect", "create", "disconnect", "inspect", "ls", "prune", "rm")
+_PLUGIN = ("disable", "enable", "inspect", "install", "ls", "rm")
 _VOLUME = ("create", "inspect", "ls", "prune", "rm")
 
 GROUPS: dict[str, tuple[str, dict[str, str]]] = {
@@ -86,6 +93,10 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
     "network": ("Manage networks", {
         **{name: f"network {name}" for name in _NETWORK},
         "list": "network ls", "remove": "network rm",
+    }),
+    "plugin": ("Manage plugins", {
+        **{name: f"plugin {name}" for name in _PLUGIN},
+        "list": "plugin ls", "remove": "plugin rm",
     }),
     "system": ("Manage the daemon", {
         "df": "system df", "events": "events", "info": "info", "prune": "system prune",

@@ -15,7 +15,7 @@ INSPECT_OPTIONS = _FORMAT + """
     --type string     Look only for objects of that type
 """
 _PATHS = {"container": "/containers/{}/json", "image": "/images/{}/json", "network": "/networks/{}",
-          "volume": "/volumes/{}"}
+          "volume": "/volumes/{}", "plugin": "/plugins/{}/json"}
 
 
 def _fetch(session: Session, kind: str, name: str, *, size: bool) -> str:
@@ -69,7 +69,8 @@ def inspect(session: Session, options: Options, operands: list[str]) -> int:
     """`inspect NAME|ID...`"""
     kind = options.text("type")
     if kind and kind not in _PATHS:
-        raise CommandFailure(f'unknown type: "{kind}": must be one of "container", "image", "network", "volume"')
+        kinds = ", ".join(f'"{known}"' for known in _PATHS)
+        raise CommandFailure(f'unknown type: "{kind}": must be one of {kinds}')
     return _inspect(session, options, operands, kind)
 
 
@@ -93,6 +94,11 @@ def inspect_volume(session: Session, options: Options, operands: list[str]) -> i
     return _inspect(session, options, operands, "volume")
 
 
+def inspect_plugin(session: Session, options: Options, operands: list[str]) -> int:
+    """`plugin inspect`"""
+    return _inspect(session, options, operands, "plugin")
+
+
 _PLATFORM = "    --platform string     Look at the variant of that platform\n"
 INSPECT = Command(inspect, "[OPTIONS] NAME|ID [NAME|ID...]", INSPECT_OPTIONS, 1, None)
 CONTAINER_INSPECT = Command(inspect_container, "[OPTIONS] CONTAINER [CONTAINER...]",
@@ -100,4 +106,5 @@ CONTAINER_INSPECT = Command(inspect_container, "[OPTIONS] CONTAINER [CONTAINER..
 IMAGE_INSPECT = Command(inspect_image, "[OPTIONS] IMAGE [IMAGE...]", _FORMAT + _PLATFORM, 1, None)
 NETWORK_INSPECT = Command(inspect_network, "[OPTIONS] NETWORK [NETWORK...]",
                           _FORMAT + "-v, --verbose         Show more\n", 1, None)
+PLUGIN_INSPECT = Command(inspect_plugin, "[OPTIONS] PLUGIN [PLUGIN...]", _FORMAT, 1, None)
 VOLUME_INSPECT = Command(inspect_volume, "[OPTIONS] VOLUME [VOLUME...]", _FORMAT, 1, None)

@@ -120,7 +120,8 @@ def _info_text(answer: dict[str, object]) -> str:
     lines += [f" Logging Driver: {answer.get('LoggingDriver', '')}",
               f" Cgroup Driver: {answer.get('CgroupDriver', '')}",
               f" Cgroup Version: {answer.get('CgroupVersion', '')}", " Plugins:"]
-    lines += [f"  {kind}: {_words(member(answer, 'Plugins', kind))}" for kind in ("Volume", "Network", "Log")]
+    kinds = ["Volume", "Network", "Log"] + ["Authorization"] * bool(member(answer, "Plugins", "Authorization"))
+    lines += [f"  {kind}: {_words(member(answer, 'Plugins', kind))}" for kind in kinds]
     lines.append(f" Swarm: {member(answer, 'Swarm', 'LocalNodeState') or 'inactive'}")
     runtimes = answer.get("Runtimes")
     lines.append(f" Runtimes: {' '.join(sorted(runtimes)) if isinstance(runtimes, dict) else ''}")

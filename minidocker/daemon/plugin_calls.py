@@ -6,6 +6,7 @@ Rules   - a connection a call: a plugin that ended and came back is a new one, a
 """
 
 import ssl
+import time
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -22,6 +23,7 @@ async def post(address: Address, path: str, body: bytes, seconds: float) -> tupl
     connector, base = _connector(address)
     timeout = aiohttp.ClientTimeout(total=seconds)
     headers = {"Accept": MEDIA_TYPE, "Content-Type": "application/json"}
+    began = time.monotonic()
     where = f'plugin "{address.name}" at {address.url}'
     try:
         async with (
@@ -32,9 +34,13 @@ async def post(address: Address, path: str, body: bytes, seconds: float) -> tupl
     except aiohttp.ClientConnectorError as error:
         reason = error.os_error.strerror or str(error.os_error)
         raise Unreachable(f"{where} cannot be reached: {reason.lower()}; is its program running?") from error
-    except TimeoutError as error:
-        raise TimedOut(f"{where} did not answer {path[1:]} within {seconds:g} seconds") from error
     except (aiohttp.ClientError, OSError) as error:
+        # The end of the time may come as an error of what was under way, for instance of the writing of the body.
+        if isinstance(error, TimeoutError) or time.monotonic() - began >= seconds:
+            raise TimedOut(f"{where} did not answer {path[1:]} within {seconds:g} seconds") from error
+        if isinstance(error, aiohttp.ClientOSError) and not isinstance(error, aiohttp.ServerDisconnectedError):
+            # Not all of the request could be sent: so many wait at its socket that the kernel keeps no more.
+            raise Unreachable(f"{where} takes no call now: {error}") from error
         raise Unavailable(f"{where} broke off in the middle of {path[1:]}: {error}") from error
 
 

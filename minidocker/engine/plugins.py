@@ -201,7 +201,8 @@ class Plugins:
 
     def active(self, kind: str) -> list[str]:
         """The names of those that are known to implement `kind`: what has been used so far, as Docker's info shows."""
-        return sorted({address.name for address, kinds in self._known.items() if kind in kinds})
+        known = {address.name for address, kinds in self._known.items() if kind in kinds}
+        return sorted(known.intersection(names(self.directories)))
 
     async def get(self, name: str, kind: str) -> Address:
         """The plugin of that name, once it has said that it implements `kind`.
