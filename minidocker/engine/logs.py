@@ -21,7 +21,6 @@ from minidocker.engine.log_records import BLOCK_BYTES, AfterUntil, Entry, LogQue
 from minidocker.errors import Unavailable
 
 OPEN_ATTEMPTS = 50
-_GZIP_MAGIC = b"\x1f\x8b"
 
 
 def files(path: Path) -> list[Path]:
@@ -42,8 +41,8 @@ def _inode(path: Path) -> int:
         return 0
 
 
-def open_all(path: Path) -> list[tuple[int, int]]:
-    """(inode, descriptor) of each of the log's files, oldest first, as they were at one moment.
+def open_all(path: Path) -> list[tuple[int, int, bool]]:
+    """(inode, descriptor, compressed) of each of the log's files, oldest first, as they were at one moment.
 
     A rotation while they are opened would hide a file or show it twice: then all are opened again.
     """
@@ -54,10 +53,10 @@ def open_all(path: Path) -> list[tuple[int, int]]:
                 fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             except FileNotFoundError:
                 continue
-            opened.append((os.fstat(fd).st_ino, fd))
-        if [inode for inode, _ in opened] == [_inode(name) for name in files(path)]:
+            opened.append((os.fstat(fd).st_ino, fd, name.suffix == ".gz"))
+        if [inode for inode, _, _ in opened] == [_inode(name) for name in files(path)]:
             return opened
-        for _, fd in opened:
+        for _, fd, _ in opened:
             os.close(fd)
     raise Unavailable(f"log {path} rotates faster than it can be opened; give it a larger max-size")
 
@@ -86,13 +85,21 @@ class LogReader:
         self._path = path
         self._query = query
         self._fds: list[int] = []
+        self._packed: set[int] = set()  # those of them that are compressed
         self._partial = b""
         self._records = records_of(path)
         self.finished = False
 
     def __enter__(self) -> "LogReader":
-        self._fds = [fd for _, fd in open_all(self._path)]
+        for _, fd, packed in open_all(self._path):
+            self._take(fd, packed=packed)
         return self
+
+    def _take(self, fd: int, *, packed: bool) -> None:
+        self._fds.append(fd)
+        self._packed.discard(fd)  # the number of one that was closed
+        if packed:
+            self._packed.add(fd)
 
     def __exit__(self, *_: object) -> None:
         for fd in self._fds:
@@ -134,8 +141,10 @@ class LogReader:
     def _plain(self, index: int) -> int:
         """The descriptor of one of the files; a compressed one is unpacked first."""
         fd = self._fds[index]
-        if os.pread(fd, len(_GZIP_MAGIC), 0) == _GZIP_MAGIC:
+        if fd in self._packed:
+            self._packed.discard(fd)
             self._fds[index] = _unpacked(fd, self._path.parent)
+            self._packed.discard(self._fds[index])
             os.close(fd)
         return self._fds[index]
 
@@ -162,7 +171,7 @@ class LogReader:
             elif os.fstat(fd).st_ino in {os.fstat(held).st_ino for held in self._fds}:
                 os.close(fd)
             else:
-                self._fds.append(fd)
+                self._take(fd, packed=False)
 
     def more(self) -> Iterator[Entry]:
         """The entries written since the last call."""
@@ -185,10 +194,10 @@ class LogReader:
         if held == _inode(self._path):
             return
         opened = open_all(self._path)
-        inodes = [inode for inode, _ in opened]
+        inodes = [inode for inode, _, _ in opened]
         first = inodes.index(held) + 1 if held in inodes else 0
-        for index, (_, fd) in enumerate(opened):
+        for index, (_, fd, packed) in enumerate(opened):
             if index < first:
                 os.close(fd)
             else:
-                self._fds.append(fd)
+                self._take(fd, packed=packed)

@@ -123,8 +123,12 @@ def _check_kind(body: CreateBody) -> None:
     driver = body.driver or "bridge"
     if driver in ("host", "null"):
         raise Forbidden(f'only one instance of "{driver}" network is allowed')
-    if driver == "overlay" or body.ingress or body.scope not in ("", "local"):
+    if driver == "overlay":
         raise Unavailable("This node is not a swarm manager; minidocker has no swarm: create a bridge network")
+    if body.scope not in ("", "local"):
+        raise Forbidden("cannot create a swarm scoped network when swarm is not active; minidocker has no swarm")
+    if body.ingress:
+        raise Forbidden("Ingress network can only be global scope network; minidocker has no swarm")
     if driver in _KERNEL_DRIVERS:
         raise Unsupported(f"{driver} networks are not supported by minidocker; create a bridge network")
     if driver != "bridge":
@@ -140,7 +144,8 @@ def _check_options(wanted: dict[str, str]) -> None:
         try:
             options.truth(wanted.get(key), default=True)
         except KeyError:
-            raise InvalidArgument(f"invalid value of option {key}: {wanted[key]!r} is neither true nor false") from None
+            problem = f'strconv.ParseBool: parsing "{wanted[key]}": invalid syntax'
+            raise InvalidArgument(f"failed to parse {key} value: {wanted[key]} ({problem})") from None
     mtu = wanted.get(options.MTU, "0") or "0"
     if not (mtu.isascii() and mtu.isdecimal() and (int(mtu) == 0 or 68 <= int(mtu) <= 65535)):
         raise InvalidArgument(f"invalid value of option {options.MTU}: {mtu!r}; an MTU is a number from 68 to 65535")

@@ -104,11 +104,10 @@ class ConfigureNetwork(Step, frozen=True):
         return "configure network"
 
     def apply(self, inside: Inside) -> None:
-        plan = inside.network or {}
-        if plan.get("interfaces"):
+        if inside.network is not None:  # else a caller sets the namespace up
             check_procfs(inside.proc_fd)
-            ipv6.switch(inside.proc_fd, plan)
-        netlink.configure_interfaces(plan)
+            ipv6.switch_namespace(inside.proc_fd, inside.network)
+        netlink.configure_interfaces(inside.network or {})
 
 
 class SetHostname(Step, frozen=True):
