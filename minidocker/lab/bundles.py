@@ -29,7 +29,7 @@ from minidocker.lab.session import LABEL
 from minidocker.oci import codec
 from minidocker.runtime.default_spec import default_spec
 
-PREFIX = Path("/var/tmp/minidocker-bundles-")  # not below /run, from which some systems execute nothing
+PREFIX = Path("/var/lib/minidocker-bundles-")  # not below /run, from which some systems execute nothing
 OURS = str(Path(sys.executable).parent / "minidocker-runtime")
 COMMAND_TIMEOUT_SECONDS = 15
 
