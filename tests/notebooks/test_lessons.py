@@ -21,10 +21,18 @@ nbclient = pytest.importorskip("nbclient", reason="needs nbclient: pip install m
 CHECKOUT = Path(__file__).resolve().parents[2]
 LESSONS = sorted((CHECKOUT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 EXEC_ROOT = Path("/run/minidocker")
-NO_FACTS = ("Your turn", "Summary", "Questions", "Sources")  # sections that claim nothing that could be measured
+NO_FACTS = (
+    "If something goes wrong",
+    "Your turn",
+    "Summary",
+    "Questions",
+    "Sources",
+)  # sections that claim nothing that could be measured
 LONGEST_OWN_FUNCTION = 8
 
 every_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem[:2])
+# The first notebook is a map: it teaches how the others work, and breaks nothing.
+every_true_lesson = pytest.mark.parametrize("path", LESSONS[1:], ids=lambda path: path.stem[:2])
 
 
 def _daemon_answers() -> bool:
@@ -68,7 +76,7 @@ def test_a_lesson_says_what_it_teaches_and_needs(path: Path) -> None:
     assert all(row in first for row in ("You will be able to", "Before this", "Takes", "Needs", "Opens"))
 
 
-@every_lesson
+@every_true_lesson
 def test_a_lesson_asks_before_it_measures(path: Path) -> None:
     cells = _code(path)
     asked = [name for source in cells for name in re.findall(r"^(\w+) = widgets\.predict\(", source, re.MULTILINE)]
@@ -116,7 +124,7 @@ def test_a_lesson_imports_the_library_and_does_not_copy_it(path: Path) -> None:
             assert length <= LONGEST_OWN_FUNCTION or not copied, function.name
 
 
-@every_lesson
+@every_true_lesson
 def test_a_lesson_breaks_something_in_isolation(path: Path) -> None:
     cells = _read(path)["cells"]
     isolated = [cell for cell in cells if "".join(cell["source"]).startswith("%%isolated")]
@@ -157,7 +165,7 @@ def test_run_all_twice_in_one_kernel_says_the_same(
     lesson = open_lesson(path)
     verdict = re.compile(r"^The kernel says: .*$", re.MULTILINE)
     first, second = (verdict.findall(lesson.run()) for _ in range(2))
-    assert first == second and len(first) >= 3
+    assert first == second and len(first) >= (1 if path == LESSONS[0] else 3)
     assert not _containers_of(lesson)  # a lesson that went well removes its containers itself
     _claim(lesson, leftovers)
     lesson.shut_down()
@@ -200,9 +208,17 @@ ENDINGS: dict[str, tuple[str, Callable[[int], None]]] = {
 }
 
 
+# The worst ending for every lesson, each ending for three that hold something different.
+ENDINGS_TRIED = [(path, "killed") for path in LESSONS[1:]] + [
+    (path, ending)
+    for path in LESSONS
+    for ending in ENDINGS
+    if path.name[:2] in ("01", "10", "13") and ending != "killed"
+]
+
+
 @needs_daemon
-@pytest.mark.parametrize("ending", ENDINGS)
-@every_lesson
+@pytest.mark.parametrize(("path", "ending"), ENDINGS_TRIED, ids=lambda value: getattr(value, "stem", value)[:8])
 def test_a_lesson_that_ends_in_the_middle_leaves_nothing_behind(
     path: Path, ending: str, open_lesson: Callable[[Path], Any], leftovers: Any
 ) -> None:
@@ -231,7 +247,7 @@ def test_a_lesson_that_ends_in_the_middle_leaves_nothing_behind(
 
 @needs_daemon
 def test_a_lesson_begins_by_removing_what_killed_kernels_left(open_lesson: Callable[[Path], Any]) -> None:
-    lesson = open_lesson(LESSONS[0])
+    lesson = open_lesson(LESSONS[1])
     lesson.run(lesson.cells[:1])
     own = json.loads(lesson.say("import json; print(json.dumps(mine))"))["minidocker.notebook"]
     namespace, pid, started = own.split("-")
