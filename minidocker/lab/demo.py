@@ -201,7 +201,7 @@ def main(arguments: list[str]) -> int:
         return 0
     if given.record:
         RECORD.write_text(json.dumps(kept, indent=1) + "\n")
-    print("\nNow the same in a notebook, with pictures: ./lab opens lesson 01; ./lab slides makes slides of it.")
+    print("\nNow the same in a notebook, with pictures: ./lab opens the course; ./lab slides makes slides of it.")
     return 0
 
 
