@@ -1,9 +1,12 @@
 """The publish table: who reaches what, over which address, by which protocol."""
 
+import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
 from itertools import product
 from pathlib import Path
@@ -325,3 +328,52 @@ def send_datagram(address: str, port: int, content: bytes, *, source: str = "") 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.bind((source, 0))
         client.sendto(content, (address, port))
+
+
+def sctp(source_port: int, port: int, chunk: int, tag: int) -> bytes:
+    """An SCTP packet with an INIT (1) or INIT ACK (2) chunk (RFC 9260), its CRC32c in place."""
+    body = struct.pack("!BBHIIHHI", chunk, 0, 20, 0x1234, 65536, 1, 1, 1)
+    packet = bytearray(struct.pack("!HHII", source_port, port, tag, 0) + body)
+    crc = 0xFFFFFFFF
+    for byte in packet:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    packet[8:12] = struct.pack("<I", crc ^ 0xFFFFFFFF)
+    return bytes(packet)
+
+
+def test_a_published_sctp_port_is_translated_both_ways_though_the_kernel_speaks_none(stage: Stage) -> None:
+    neighbour = stage.neighbour()
+    network = stage.network()
+    web = stage.machine("web")
+    endpoint = network.allocate("web")
+    network.publish(endpoint, [PortBinding(80, "sctp", "0.0.0.0", (8080, 8080))], name="web")
+    network.attach(endpoint, web.pid)
+    web.run(lambda: netlink.configure_interfaces(endpoint.plan()))
+    ready, go = os.pipe()
+
+    def answer() -> tuple[int, int]:
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_SCTP) as raw:
+            raw.settimeout(5)
+            os.write(go, b"x")
+            packet, peer = raw.recvfrom(200)
+            ports: tuple[int, int] = struct.unpack_from("!HH", packet, 20)
+            raw.sendto(sctp(80, ports[0], 2, 0x1234), peer)
+        return ports
+
+    def call() -> tuple[int, int]:
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_SCTP) as raw:
+            raw.settimeout(5)
+            raw.sendto(sctp(5000, 8080, 1, 0), (HOST, 0))
+            packet, peer = raw.recvfrom(200)
+            assert peer[0] == HOST
+            ports: tuple[int, int] = struct.unpack_from("!HH", packet, 20)
+        return ports
+
+    with ThreadPoolExecutor(1) as pool:
+        answering = pool.submit(web.run, answer)
+        os.read(ready, 1)
+        seen_by_the_client = neighbour.run(call)
+        assert answering.result() == (5000, 80), "the container sees its own port"
+    assert seen_by_the_client == (8080, 5000), "and the client the host's"

@@ -9,6 +9,7 @@ import dns.asyncquery
 import dns.flags
 import dns.message
 import dns.rcode
+import dns.reversename
 import dns.rrset
 import pytest
 
@@ -20,14 +21,15 @@ HERE = "127.0.0.1"
 
 
 class Zone:
-    """web is at two addresses, db at one, and many at very many."""
+    """web is at two addresses, db at one, many at very many, and both at addresses of IPv4 and IPv6."""
 
     def addresses(self, name: str) -> list[str] | None:
         many = [f"10.9.{n // 250}.{n % 250}" for n in range(300)]
-        return {"web": ["10.1.0.2", "10.1.0.3"], "db": ["10.2.0.2"], "many": many}.get(name.lower())
+        return {"web": ["10.1.0.2", "10.1.0.3"], "db": ["10.2.0.2"], "many": many,
+                "both": ["10.1.0.4", "fd00:1::4", "10.1.0.5", "fd00:1::5"]}.get(name.lower())
 
     def name_of(self, address: str) -> str | None:
-        return "web.front" if address == "10.1.0.2" else None
+        return {"10.1.0.2": "web.front", "fd00:1::4": "both.front"}.get(address)
 
 
 Reply = Callable[[dns.message.Message], dns.message.Message | bytes | None]
@@ -145,6 +147,19 @@ def test_another_type_of_a_known_name_is_no_data(kind: str) -> None:
     async def test(ask: Asker, servers: list[Server], _: Resolver) -> None:
         answer = await ask("web", kind)
         assert (answer.rcode(), answer.answer, servers[0].asked) == (dns.rcode.NOERROR, [], [])
+
+    with_resolver(test, says("192.0.2.1"))
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+def test_each_family_is_answered_with_its_own_addresses(tcp: bool) -> None:
+    async def test(ask: Asker, servers: list[Server], _: Resolver) -> None:
+        assert sorted(addresses(await ask("both", "AAAA", tcp=tcp))) == ["fd00:1::4", "fd00:1::5"]
+        assert sorted(addresses(await ask("both", "A", tcp=tcp))) == ["10.1.0.4", "10.1.0.5"]
+        assert len(addresses(await ask("both", "ANY", tcp=tcp))) == 4
+        reverse = dns.reversename.from_address("fd00:1::4").to_text()
+        assert addresses(await ask(reverse, "PTR", tcp=tcp)) == ["both.front."]
+        assert servers[0].asked == []
 
     with_resolver(test, says("192.0.2.1"))
 

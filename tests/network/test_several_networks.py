@@ -88,6 +88,18 @@ def test_without_icc_neighbours_are_silent_even_where_bridged_frames_pass_no_rul
     assert loud[0].ask("tcp", address_of(loud[1]), 80).startswith("heard saw")
 
 
+def test_without_masquerade_a_container_is_seen_with_its_own_address(stage: Stage) -> None:
+    neighbour = stage.neighbour()
+    neighbour.serve()
+    first = stage.network()
+    config = replace(first.config, name="bare", bridge="br-bare", masquerade=False)
+    bare = BridgeNetwork(config, first.firewall, first.ports)
+    bare.ensure()
+    box = stage.container(bare, "box")
+    assert box.endpoint is not None
+    assert box.ask("tcp", "203.0.113.2", 80) == f"neighbour saw {box.endpoint.address}"
+
+
 def test_a_default_route_is_replaced_whichever_interface_it_went_over(stage: Stage) -> None:
     first = stage.network("10.20.0.1/24")
     second = beside(first, "second", "10.21.0.1/24")

@@ -176,6 +176,58 @@ def test_names_and_subnets_are_taken_once_and_filters_choose(net: Daemon) -> Non
     assert listed("type=custom") == "two"
 
 
+def test_options_of_the_bridge_do_what_they_say(net: Daemon) -> None:
+    device = f"md-{os.getpid() % 100000}"
+    option = "com.docker.network.bridge."
+    ok(net, "network", "create", "-o", f"{option}name={device}", "-o", f"{option}host_binding_ipv4=127.0.0.1",
+       "-o", "com.docker.network.container_iface_prefix=lan", "named")  # fmt: skip
+    assert device in bridges(net)
+    ok(net, "run", "-d", "--name", "web", "-e", "NAME=web", "-p", "8080", "--network", "named", "busybox", "sh", "-c",
+       SERVE)  # fmt: skip
+    (place,) = json.loads(ok(net, "inspect", "web"))[0]["NetworkSettings"]["Ports"]["8080/tcp"]
+    assert place["HostIp"] == "127.0.0.1"
+    with urllib.request.urlopen(f"http://127.0.0.1:{place['HostPort']}/", timeout=10) as answer:
+        assert answer.read() == b"served by web\n"
+    gateway = inside(net, "web", "ip route show default").split()[2]
+    assert "refused" in net.cli("run", "--rm", "--network", "named", "busybox", "wget", "-qO-",
+                                f"http://{gateway}:{place['HostPort']}/").stderr  # fmt: skip
+    assert "inet " in inside(net, "web", "ip addr show dev lan0")
+    ok(net, "rm", "-f", "web")
+    ok(net, "network", "rm", "named")
+    assert device not in bridges(net)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["-d", "weave"], 'plugin "weave" not found'),
+        (["-d", "macvlan"], "macvlan networks are not supported"),
+        (["-d", "ipvlan"], "ipvlan networks are not supported"),
+        (["-d", "overlay"], "This node is not a swarm manager"),
+        (["-d", "null"], 'only one instance of "null" network is allowed'),
+        (["--ingress"], "Ingress network can only be global scope network"),
+        (["--scope", "swarm"], "cannot create a swarm scoped network when swarm is not active"),
+        (["--config-only"], "config-only"),
+        (["--ipam-driver", "dhcp"], 'plugin "dhcp" not found'),
+        (["--subnet", "10.250.0.0/24", "--subnet", "10.251.0.0/24"], "bridge driver doesn't support multiple subnets"),
+    ],
+)
+def test_networks_of_other_kinds_are_refused_with_the_reason(net: Daemon, words: list[str], reason: str) -> None:
+    assert reason in refused(net, "network", "create", *words, "other")
+    assert "other" not in ok(net, "network", "ls", "--format", "{{.Name}}").split()
+
+
+def test_an_exposed_sctp_port_is_shown_and_published(net: Daemon) -> None:
+    ok(net, "run", "-d", "--name", "box", "--expose", "90/sctp", "-p", "9:80/sctp", *SLEEP)
+    document = json.loads(ok(net, "inspect", "box"))[0]
+    assert set(document["Config"]["ExposedPorts"]) == {"90/sctp", "80/sctp"}
+    ports = document["NetworkSettings"]["Ports"]
+    assert (ports["90/sctp"], ports["80/sctp"]) == (None, [{"HostIp": "0.0.0.0", "HostPort": "9"}])
+    assert "already allocated" in refused(net, "run", "-d", "-p", "9:81/sctp", *SLEEP)
+    table = subprocess.run(["nft", "list", "table", "ip", names(net.exec_root).table], capture_output=True, text=True)
+    assert "sctp . 9 : " in table.stdout
+
+
 # -- isolation --
 
 
