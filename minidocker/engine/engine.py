@@ -197,8 +197,12 @@ class Engine:
         await asyncio.to_thread(self.removal.repair, self.containers.directory)
         await self.supervision.adopt()
         await self.images.open()
-        self.supervision.spawn(self.volume_use.finish())
-        self.supervision.spawn(self.volumes.finish())
+        self.supervision.spawn(self._finish())
+
+    async def _finish(self) -> None:
+        """What plugins are asked to do after a crash: in the background, since they may not answer."""
+        await self.volume_use.finish()
+        await self.volumes.finish()
 
     def _repair(self) -> None:
         self.blobs.repair()

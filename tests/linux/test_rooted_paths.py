@@ -11,7 +11,15 @@ import pytest
 
 from minidocker.errors import KernelError
 from minidocker.linux import rooted_paths
-from minidocker.linux.rooted_paths import ANYWHERE, Resolve, fd_path, mkdirs_in_root, open_in_root, openat2
+from minidocker.linux.rooted_paths import (
+    ANYWHERE,
+    Resolve,
+    fd_path,
+    mkdirs_in_root,
+    open_beneath,
+    open_in_root,
+    openat2,
+)
 from minidocker.linux.syscall import syscall
 
 
@@ -183,3 +191,46 @@ def test_a_directory_that_is_exchanged_for_a_link_all_the_time_never_leads_outsi
         attacker.join()
     assert os.listdir(tmp_path / "outside") == []
     assert made > 0
+
+
+def test_beneath_a_directory_links_that_stay_are_followed_and_no_others(tmp_path: Path) -> None:
+    root = tmp_path / "volume"
+    (root / "a/b").mkdir(parents=True)
+    for name, target in (("inner", "a/b"), ("outer", "../x"), ("absolute", str(root / "a")), ("back", "../volume/a")):
+        (root / name).symlink_to(target)
+    assert _where(open_beneath(root, "a/b/../../inner", os.O_PATH)) == str(root / "a/b")
+    for path in ("outer", "absolute", "back", "..", "/etc", "inner/../../.."):
+        with pytest.raises(KernelError) as told:
+            open_beneath(root, path, os.O_PATH)
+        assert told.value.errno == errno.EXDEV, path
+    with pytest.raises(KernelError) as told:
+        open_beneath(root, "a/missing", os.O_PATH)
+    assert told.value.errno == errno.ENOENT
+    with pytest.raises(KernelError):
+        open_beneath(tmp_path / "missing", "a", os.O_PATH)
+
+
+def test_beneath_holds_while_a_directory_is_exchanged_for_a_link(tmp_path: Path) -> None:
+    root, outside = tmp_path / "volume", tmp_path / "outside"
+    (root / "part").mkdir(parents=True)
+    outside.mkdir()
+    (root / "link").symlink_to(outside)
+    done = threading.Event()
+
+    def exchange() -> None:
+        while not done.is_set():
+            for one, other in (("part", "spare"), ("link", "part"), ("part", "link"), ("spare", "part")):
+                (root / one).rename(root / other)
+
+    thread = threading.Thread(target=exchange)
+    thread.start()
+    try:
+        for _ in range(2000):
+            try:
+                fd = open_beneath(root, "part", os.O_PATH)
+            except KernelError:
+                continue
+            assert _where(fd).startswith(str(root))
+    finally:
+        done.set()
+        thread.join()

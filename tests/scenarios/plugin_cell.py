@@ -26,7 +26,7 @@ class Plugin:
         self.headers: list[dict[str, str]] = []
         self.hang: set[str] = set()
         self.raw: dict[str, str] = {}  # method -> the very text that it answers with
-        self._released = threading.Event()
+        self.released = threading.Event()
         if socket is not None:
             socket.parent.mkdir(parents=True, exist_ok=True)
             self._server: Any = UnixServer(str(socket), handler_of(self))
@@ -40,7 +40,7 @@ class Plugin:
 
     def close(self) -> None:
         """End, as a program that is killed: its socket file stays."""
-        self._released.set()
+        self.released.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -51,7 +51,7 @@ class Plugin:
         if method == "Plugin.Activate":
             return {"Implements": self.kinds}
         if method in self.hang:
-            self._released.wait()
+            self.released.wait()
         return self.reply(method.partition(".")[2], body)
 
     def reply(self, method: str, body: Body) -> Body:

@@ -48,7 +48,7 @@ def image_archive() -> bytes:
 
 def alike(text: str, folder: Path) -> str:
     """Without what must differ between two daemons: IDs, times, paths of their own, how long ago."""
-    text = text.replace(str(folder), "{tmp}")
+    text = re.sub(r"[^ ':]*/volumes/(\w+)/_data", r"VOLUME-\1", text.replace(str(folder), "{tmp}"))
     text = re.sub(r"\b[0-9a-f]{64}\b", "ID64", text)
     text = re.sub(r"\b[0-9a-f]{12}\b", "ID12", text)
     text = re.sub(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.\d]*(Z| \+0000 UTC)?", "MOMENT", text)

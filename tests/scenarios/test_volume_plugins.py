@@ -232,6 +232,27 @@ def test_a_plugin_that_hangs_costs_only_its_own_call(
     assert time.monotonic() - began < 60
 
 
+@pytest.mark.parametrize("option", ["", ":nocopy"], ids=["at create", "at start"])
+def test_a_mount_that_was_under_way_when_the_daemon_was_killed_is_given_back(
+    daemon: Daemon, client: docker.DockerClient, plugin: VolumePlugin, option: str
+) -> None:
+    client.volumes.create("data", driver="cell")
+    plugin.hang = {"VolumeDriver.Mount"}
+    words = ["run", "-v", f"data:/x{option}", "-v", "/anonymous", "--volume-driver", "cell", "busybox", "true"]
+    thread = threading.Thread(target=lambda: daemon.cli(*words))
+    thread.start()
+    wait_until(lambda: plugin.asked("VolumeDriver.Mount"))
+    daemon.end(signal.SIGKILL)
+    thread.join()
+    plugin.hang.clear()
+    plugin.released.set()
+    wait_until(lambda: sum(map(len, plugin.mounts.values())) > 0)
+    daemon.start()
+    wait_until(lambda: sum(map(len, plugin.mounts.values())) == 0)
+    daemon.remove_all()
+    wait_until(lambda: list(plugin.volumes) == ["data"])
+
+
 def test_an_unmount_that_hangs_keeps_nobody_from_the_exit(client: docker.DockerClient, plugin: VolumePlugin) -> None:
     client.volumes.create("data", driver="cell")
     plugin.hang = {"VolumeDriver.Unmount"}
