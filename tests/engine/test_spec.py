@@ -100,3 +100,15 @@ def test_the_overlay_and_the_user_travel_as_annotations() -> None:
     assert made.annotations[oci.USER] == "student"
     assert made.annotations[oci.GROUP_ADD] == '["wheel"]'
     assert made.annotations[oci.INIT] == "/init"
+
+
+def test_a_part_of_a_volume_is_bound_to_the_volume_and_a_writable_mount_keeps_the_hosts_flags() -> None:
+    volume = {"Type": "volume", "Source": "vv", "Target": "/x", "VolumeOptions": {"Subpath": "a//b/"}}
+    made = record({"Mounts": [volume], "Binds": ["/s:/y", "/s:/z:ro"]})
+    for point in made.mounts:
+        point.source = "/volumes/vv/_data" if point.type == "volume" else point.source
+    by_destination = {mount.destination: mount for mount in build(made).mounts}
+    assert by_destination["/x"].source == "/volumes/vv/_data/a/b"
+    assert msgspec.json.decode(build(made).annotations[oci.MOUNT_ROOTS]) == {"/x": "/volumes/vv/_data"}
+    assert by_destination["/y"].options == ["rbind", "rprivate"]
+    assert by_destination["/z"].options == ["rbind", "rro", "rprivate"]

@@ -10,6 +10,7 @@ import pytest
 from boxes import Box, eventually, make_rootfs, mount
 
 from minidocker.linux import capabilities
+from minidocker.oci import runtime_spec as oci
 from minidocker.runtime.lifecycle import StartError
 
 Make = Callable[..., Box]
@@ -241,6 +242,25 @@ def test_a_file_can_be_bound_on_a_path_that_does_not_exist(box: Make, tmp_path: 
     one = box("cat", "/etc/hosts")
     one.config["mounts"].append(mount("/etc/hosts", "bind", "rbind", source=str(tmp_path / "hosts")))
     assert one.run() == "127.0.0.1 me\n"
+
+
+def test_a_source_that_must_not_lead_out_of_a_directory_does_not(box: Make, tmp_path: Path) -> None:
+    volume, outside = tmp_path / "volume", tmp_path / "outside"
+    (volume / "real").mkdir(parents=True)
+    outside.mkdir()
+    for directory, text in ((volume / "real", "inside\n"), (outside, "of the host\n")):
+        (directory / "file").write_text(text)
+    (volume / "inner").symlink_to("real")
+    (volume / "outer").symlink_to("../outside")
+    for part, seen in (("inner", "inside\n"), ("outer", "")):
+        one = box("cat", "/part/file")
+        one.config["mounts"].append(mount("/part", "bind", "rbind", source=str(volume / part)))
+        one.config.setdefault("annotations", {})[oci.MOUNT_ROOTS] = msgspec.json.encode({"/part": str(volume)}).decode()
+        if seen:
+            assert one.run() == seen
+            continue
+        with pytest.raises(StartError, match="the path leaves its root"):
+            one.start()
 
 
 def test_a_tmpfs_starts_with_the_content_of_the_image_when_asked(box: Make) -> None:
