@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
 from multiprocessing.connection import Connection, wait
@@ -156,7 +157,10 @@ class Grading:
 
         self.course.autograde(assignment, student, run)
         if not self.options.no_feedback:
-            self.course.give_feedback(assignment, student)
+            try:
+                self.course.give_feedback(assignment, student)
+            except Exception as error:
+                result.note += f" (no feedback: {error})"
         result.points = self.course.points(assignment, student) or {}
         result.seconds = time.monotonic() - began
         record.parent.mkdir(parents=True, exist_ok=True)
@@ -232,6 +236,7 @@ def main(arguments: list[str]) -> int:
     except SystemExit as error:
         return 64 if error.code else 0
     os.environ["PATH"] = f"{services.BIN}:{os.environ.get('PATH', os.defpath)}"  # nbgrader starts `alembic` from there
+    warnings.simplefilter("ignore")  # of nbgrader's: about its database
     try:
         return Grading(options).run()
     except (MinidockerError, OSError) as error:

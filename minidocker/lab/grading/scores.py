@@ -15,10 +15,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.converters import Autograde, GenerateAssignment, GenerateFeedback
 from nbgrader.coursedir import CourseDirectory
-from nbgrader.preprocessors import AssignLatePenalties, CheckCellMetadata, IgnorePattern, SaveAutoGrades
+from nbgrader.preprocessors import (
+    AssignLatePenalties,
+    CheckCellMetadata,
+    ClearOutput,
+    DeduplicateIds,
+    IgnorePattern,
+    OverwriteCells,
+    OverwriteKernelspec,
+    SaveAutoGrades,
+)
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
@@ -50,7 +60,6 @@ class Course:
         config.CourseDirectory.source_directory = str(self.root / "source")
         config.CourseDirectory.release_directory = str(self.work / "release")
         config.CourseDirectory.submitted_directory = str(self.work / "submitted")
-        config.OverwriteCells.add_missing_cells = True
         course = CourseDirectory(config=config)
         course.assignment_id, course.student_id = assignment, student
         made = kind(coursedir=course, config=config)
@@ -88,6 +97,13 @@ class Course:
                     hold(True)
                 return notebook, resources
 
+            def restored(notebook: Any, resources: Any) -> tuple[Any, Any]:
+                restore(notebook, self._release(assignment))
+                return notebook, resources
+
+            converter.sanitize_preprocessors = [
+                ClearOutput, DeduplicateIds, OverwriteKernelspec, restored, OverwriteCells, CheckCellMetadata
+            ]  # fmt: skip
             converter.autograde_preprocessors = [
                 in_container, IgnorePattern, SaveAutoGrades, AssignLatePenalties, CheckCellMetadata
             ]  # fmt: skip
@@ -97,6 +113,10 @@ class Course:
                 raise InvalidArgument("nbgrader cannot grade it") from None
             except Exception as error:
                 raise InvalidArgument(f"nbgrader cannot grade it: {error}") from None
+
+    def _release(self, assignment: str) -> Any:
+        path = self.work / "release" / assignment / f"{assignment}.ipynb"
+        return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
 
     def give_feedback(self, assignment: str, student: str) -> None:
         """Write feedback/STUDENT/ASSIGNMENT/*.html, without the text of hidden tests."""
@@ -125,6 +145,28 @@ class Course:
                 for notebook in submission.notebooks
                 for grade in sorted(notebook.grades, key=lambda grade: str(grade.name))
             }
+
+
+def restore(notebook: Any, release: Any) -> None:
+    """Put back the instructor's cells that are missing in a submission; take marks away that the instructor never made.
+
+    nbgrader's own `add_missing_cells` ends in an error if a cell has been given another name (0.9.6).
+    """
+    ours = {cell.metadata.nbgrader.grade_id: cell for cell in release.cells if "nbgrader" in cell.metadata}
+    for cell in notebook.cells:
+        marks = cell.metadata.get("nbgrader")
+        if marks is not None and not (isinstance(marks, dict) and marks.get("grade_id") in ours):
+            del cell.metadata["nbgrader"]
+        cell.source = cell.source.replace("HIDDEN TESTS", "HIDDEN-TESTS")  # nbgrader stops at such marks elsewhere
+    place = 0
+    for name, cell in ours.items():
+        found = [n for n, one in enumerate(notebook.cells) if one.metadata.get("nbgrader", {}).get("grade_id") == name]
+        if found:
+            place = found[0] + 1
+        elif cell.metadata.nbgrader.locked or cell.metadata.nbgrader.grade:
+            cell.id = f"restored-{place}"
+            notebook.cells.insert(place, cell)
+            place += 1
 
 
 def _log(path: Path) -> logging.Logger:
@@ -169,6 +211,4 @@ def _failure(lines: list[str]) -> dict[str, Any]:
 
 
 def _node(output: dict[str, Any]) -> Any:
-    from nbformat import from_dict
-
-    return from_dict(output)  # type: ignore[no-untyped-call]
+    return nbformat.from_dict(output)  # type: ignore[no-untyped-call]
