@@ -13,7 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -32,7 +32,8 @@ from minidocker.network.addresses import Address, AddressPool, mac_of
 from minidocker.network.endpoint import Endpoint, LiveEndpoint
 from minidocker.network.firewall import Firewall
 from minidocker.network.nftables import Nftables
-from minidocker.network.ports import HostPorts, PortBinding, PortUnavailable
+from minidocker.network.ports import HostPorts, PortBinding
+from minidocker.network.publishing import Publishing
 from minidocker.network.rules import NetworkRules, Published
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class BridgeNetwork:
         self._bridge: host.Bridge | None = None
         self._pool: AddressPool | None = None
         self._pool6: AddressPool | None = None
-        self._published: dict[str, list[Published]] = {}  # by endpoint ID
+        self._publishing = Publishing(firewall, ports)
         self._owned: set[str] = set()  # IDs of the endpoints that were not released yet
         # host interface -> when it was released, its addresses, its container
         self._leaving: dict[str, tuple[float, list[Address], str]] = {}
@@ -192,7 +193,7 @@ class BridgeNetwork:
             pid,
             endpoint.mac,
             endpoint.mtu,
-            hairpin=endpoint.id in self._published,
+            hairpin=bool(self.published(endpoint)),
             isolated=not self.config.icc,  # frames within a bridge do not pass the firewall
         )
 
@@ -204,27 +205,7 @@ class BridgeNetwork:
         """
         if not bindings or self.config.internal:
             return []
-        try:
-            bound = self.ports.reserve(endpoint.id, [_possible(binding, endpoint) for binding in bindings])
-        except PortUnavailable as error:
-            raise PortUnavailable(
-                f"driver failed programming external connectivity on endpoint {name or endpoint.container_id[:12]} "
-                f"({endpoint.id}): {error}"
-            ) from None
-        done: list[tuple[Firewall, list[Published]]] = []
-        try:
-            for firewall, address, ports in self._by_family(endpoint, bound):
-                firewall.publish(address, ports)
-                done.append((firewall, ports))
-        except BaseException:
-            for firewall, ports in done:
-                firewall.unpublish(ports)
-            self.ports.release(endpoint.id)
-            raise
-        self._published[endpoint.id] = bound
-        self._forget_flows(bound, None)
-        netlink.set_hairpin(endpoint.host_interface)
-        return bound
+        return self._publishing.publish(endpoint, bindings, name)
 
     def take_over_ports(self, endpoint: Endpoint, network: "BridgeNetwork", other: Endpoint) -> list[Published]:
         """Lead the ports that `other`, of `network`, has published to `endpoint` of this network from now on.
@@ -232,41 +213,15 @@ class BridgeNetwork:
         The host's ports stay held all the time. What has no place here is given back: all ports on an internal network,
         those of IPv6 on a network without it.
         """
-        before = network._published.pop(other.id, [])
-        keeps = {"ip": not self.config.internal, "ip6": bool(endpoint.address6) and not self.config.internal}
-        bound = [port for port in before if keeps[port.family]]
-        for firewall, address, ports in self._by_family(endpoint, bound):
-            firewall.republish(address, ports)
-        for firewall, _, ports in self._by_family(other, [port for port in before if not keeps[port.family]]):
-            firewall.unpublish(ports)
-        self.ports.hand_over(other.id, endpoint.id, bound)
-        self._forget_flows(before, other)
-        if bound:
-            self._published[endpoint.id] = bound
-            netlink.set_hairpin(endpoint.host_interface)
-        return bound
-
-    def _by_family(
-        self, endpoint: Endpoint, ports: Sequence[Published]
-    ) -> Iterable[tuple[Firewall, str, list[Published]]]:
-        """The ports of each family, with the firewall and the endpoint's address that they belong to."""
-        for family, address in (("ip", endpoint.address), ("ip6", endpoint.address6)):
-            those = [port for port in ports if port.family == family]
-            if those:
-                yield self.firewall.of(family), address, those
+        return self._publishing.take_over(endpoint, network._publishing, other, none=self.config.internal)
 
     def unpublish(self, endpoint: Endpoint) -> None:
         """Give back the ports of an endpoint that stays."""
-        bound = self._published.pop(endpoint.id, [])
-        if bound:
-            for firewall, _, ports in self._by_family(endpoint, bound):
-                firewall.unpublish(ports)
-            self.ports.release(endpoint.id)
-            self._forget_flows(bound, endpoint)
+        self._publishing.give_back(endpoint)
 
     def published(self, endpoint: Endpoint) -> list[Published]:
         """The endpoint's published ports, as bound."""
-        return list(self._published.get(endpoint.id, ()))
+        return self._publishing.of(endpoint)
 
     def release(self, endpoint: Endpoint) -> None:
         """Take ports, interface and address back. Idempotent; the container's namespace need not be gone yet."""
@@ -308,23 +263,12 @@ class BridgeNetwork:
             if one.endpoint.address6 and self._pool6 is not None:
                 self._pool6.take(IPv6Address(one.endpoint.address6))
             if one.published:
-                self._adopt_ports(one)
+                self._publishing.adopt(one)
         ports = [link for link in netlink.links() if link.master == bridge.index and link.kind == "veth"]
         for link in ports if bridge.ours else ():
             if link.name not in wanted:
                 log.info("an interface of nobody is removed", extra={"interface": link.name})
                 netlink.delete_link(link.name)
-
-    def _adopt_ports(self, one: LiveEndpoint) -> None:
-        for port in one.published:
-            wish = PortBinding(port.container_port, port.protocol, port.host_address, (port.host_port, port.host_port))
-            try:
-                self.ports.reserve(one.endpoint.id, [wish])
-            except PortUnavailable as error:  # taken while no daemon held it; it is translated all the same
-                log.warning("a published port is held by another", extra={"reason": str(error)})
-        self._published[one.endpoint.id] = list(one.published)
-        for firewall, address, ports in self._by_family(one.endpoint, one.published):
-            firewall.expect(address, ports)
 
     def restore(self, live: Iterable[LiveEndpoint]) -> None:
         """`ensure`, `adopt` and `firewall.rewrite`: all that a daemon with this one network does after a restart."""
@@ -338,11 +282,7 @@ class BridgeNetwork:
 
     def remove(self) -> None:
         """Remove all of this network: published ports, rules, bridge (another's bridge stays, its setting is reset)."""
-        for endpoint_id in list(self._published):
-            bound = self._published.pop(endpoint_id)
-            for family in {port.family for port in bound}:
-                self.firewall.of(family).unpublish([port for port in bound if port.family == family])
-            self.ports.release(endpoint_id)
+        self._publishing.give_back_all()
         self.settle()
         if self.config.ipv6:
             self.firewall.ipv6().remove_network(self.config.bridge)
@@ -378,35 +318,10 @@ class BridgeNetwork:
         with self._lock:
             return next((found for _, found, left_by in self._leaving.values() if left_by == container_id), [])
 
-    def _forget_flows(self, bound: Sequence[Published], before: Endpoint | None) -> None:
-        """before: who answered them until now; None: nobody of ours."""
-        for family in ("ip", "ip6"):
-            ports = {port.host_port for port in bound if port.protocol == "udp" and port.family == family}
-            if ports:
-                address = None if before is None else before.address if family == "ip" else before.address6
-                self.firewall.of(family).forget_udp(ports, address)
-
     def _ensured(self) -> tuple[host.Bridge, AddressPool]:
         if self._bridge is None or self._pool is None:
             raise Forbidden(f"network {self.config.name} is not set up; ensure() comes first")
         return self._bridge, self._pool
-
-
-def _possible(binding: PortBinding, endpoint: Endpoint) -> PortBinding:
-    """What of a binding the endpoint can have. Raises InvalidArgument: a port of IPv6 alone, and it has none; ::1."""
-    if binding.host_address == "::1":
-        raise InvalidArgument(
-            f"cannot publish port {binding.container_port}/{binding.protocol} on [::1]: the kernel leads nothing from "
-            "there to a container; publish it on 127.0.0.1 or on another address of IPv6"
-        )
-    if endpoint.address6:
-        return binding
-    if ":" in binding.host_address:
-        raise InvalidArgument(
-            f"cannot publish port {binding.container_port}/{binding.protocol} on [{binding.host_address}]: "
-            f"the container has no IPv6 address on network {endpoint.network}; create the network with --ipv6"
-        )
-    return replace(binding, also="") if binding.also else binding
 
 
 def _checked(mac: str) -> str:

@@ -44,10 +44,14 @@ class Server(asyncio.DatagramProtocol):
 
     async def start(self) -> "Server":
         loop = asyncio.get_running_loop()
-        self._udp, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=(HERE, 0))
-        self.address: tuple[str, int] = self._udp.get_extra_info("sockname")
-        self._tcp = await asyncio.start_server(self._connected, *self.address)
-        return self
+        while True:
+            self._udp, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=(HERE, 0))
+            self.address: tuple[str, int] = self._udp.get_extra_info("sockname")
+            try:
+                self._tcp = await asyncio.start_server(self._connected, *self.address)
+                return self
+            except OSError:  # the number is free on UDP alone
+                self._udp.close()
 
     def _answer(self, packet: bytes, how: str) -> bytes | None:
         query = dns.message.from_wire(packet)

@@ -186,6 +186,7 @@ def test_options_of_the_bridge_do_what_they_say(net: Daemon) -> None:
        SERVE)  # fmt: skip
     (place,) = json.loads(ok(net, "inspect", "web"))[0]["NetworkSettings"]["Ports"]["8080/tcp"]
     assert place["HostIp"] == "127.0.0.1"
+    wait_until(lambda: inside(net, "web", "netstat -ltn | grep :8080"))
     with urllib.request.urlopen(f"http://127.0.0.1:{place['HostPort']}/", timeout=10) as answer:
         assert answer.read() == b"served by web\n"
     gateway = inside(net, "web", "ip route show default").split()[2]

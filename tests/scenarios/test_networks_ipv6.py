@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Daemon, make_daemon
+from .conftest import Daemon, make_daemon, wait_until
 from .test_networks import SLEEP, inside, ok, refused
 
 NUMBER = f"fd00:{os.getpid() % 0x8000 + 0x1000:x}"  # tests that run at the same time have prefixes of their own
@@ -34,6 +34,12 @@ def endpoint(daemon: Daemon, name: str, network: str) -> dict[str, Any]:
     document = json.loads(ok(daemon, "inspect", name))[0]
     found: dict[str, Any] = document["NetworkSettings"]["Networks"][network]
     return found
+
+
+def serving(daemon: Daemon, *words: str) -> None:
+    """A container `web` that answers on port 8080 of both families."""
+    ok(daemon, "run", "-d", "--name", "web", *words, "busybox", "sh", "-c", SERVE)
+    wait_until(lambda: inside(daemon, "web", "netstat -ltn | grep :8080"))
 
 
 def make(daemon: Daemon, name: str, number: int, *more: str) -> str:
@@ -100,7 +106,7 @@ def test_a_subnet_is_chosen_and_addresses_ranges_and_reserves_hold(net: Daemon) 
 def test_neighbours_talk_by_name_and_other_networks_do_not(net: Daemon) -> None:
     make(net, "six", 4)
     prefix = make(net, "far", 5)
-    ok(net, "run", "-d", "--name", "web", "--network", "six", "--network-alias", "www", "busybox", "sh", "-c", SERVE)
+    serving(net, "--network", "six", "--network-alias", "www")
     ok(net, "run", "-d", "--name", "box", "--network", "six", *SLEEP)
     ok(net, "run", "-d", "--name", "stranger", "--network", "far", *SLEEP)
     address = endpoint(net, "web", "six")["GlobalIPv6Address"]
@@ -116,7 +122,7 @@ def test_neighbours_talk_by_name_and_other_networks_do_not(net: Daemon) -> None:
 def test_ports_are_published_on_both_and_move_with_the_way_out(net: Daemon) -> None:
     prefix = make(net, "six", 6)
     ok(net, "network", "create", "aaa")  # the first by name leads out
-    ok(net, "run", "-d", "--name", "web", "--network", "six", "-p", "8080", "busybox", "sh", "-c", SERVE)
+    serving(net, "--network", "six", "-p", "8080")
     places = json.loads(ok(net, "inspect", "web"))[0]["NetworkSettings"]["Ports"]["8080/tcp"]
     assert [place["HostIp"] for place in places] == ["0.0.0.0", "::"] and len({p["HostPort"] for p in places}) == 1
     port = places[0]["HostPort"]
@@ -146,7 +152,7 @@ def test_a_port_of_ipv6_alone_needs_a_network_that_has_it(net: Daemon) -> None:
 
 def test_after_kill_9_addresses_and_ports_are_as_they_were(net: Daemon) -> None:
     prefix = make(net, "six", 7)
-    ok(net, "run", "-d", "--name", "web", "--network", "six", "-p", "8080", "busybox", "sh", "-c", SERVE)
+    serving(net, "--network", "six", "-p", "8080")
     before = json.loads(ok(net, "inspect", "web"))[0]["NetworkSettings"]
     net.restart(9)
     assert json.loads(ok(net, "inspect", "web"))[0]["NetworkSettings"] == before
