@@ -81,6 +81,25 @@ def make_parser() -> argparse.ArgumentParser:
         help="directory of HOST:PORT/ folders with certificates; repeatable, instead of /etc/docker/certs.d and "
         "/etc/minidocker/certs.d",
     )
+    _add_plugins(add)
+    add("--cgroup-parent", default=None, help="control group that containers' groups are made in")
+    add("--init-path", default=None, help="static init that --init uses")
+    for name, default in (("--tls", None), ("--tlsverify", None), ("--live-restore", True)):
+        add(name, type=flag, nargs="?", const=True, default=default, metavar="BOOL")
+    add("--tlscacert", type=Path, default=None, help="trust clients signed by this CA")
+    add("--tlscert", type=Path, default=None, help="the daemon's certificate")
+    add("--tlskey", type=Path, default=None, help="and its key (these three: default DOCKER_CERT_PATH or ~/.docker)")
+    add("-l", "--log-level", choices=sorted(LEVELS), default="info")
+    add("-D", "--debug", type=flag, nargs="?", const=True, default=False, metavar="BOOL")
+    add("--log-driver", default="json-file", help="of containers that name none (default %(default)s)")
+    add("--log-opt", action="append", default=[], metavar="KEY=VALUE", help="of that driver; repeatable")
+    add("--shutdown-timeout", type=int, default=15, help="seconds for containers to stop without live-restore")
+    add("-v", "--version", action="version", version=f"minidocker version {__version__}")
+    return parser
+
+
+def _add_plugins(add: Callable[..., object]) -> None:
+    """dockerd's flag of authorization plugins, and our own of where plugins are and how long they may take."""
     add(
         "--authorization-plugin",
         action="append",
@@ -104,20 +123,6 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long a plugin may take to answer, twice as long for create and mount (default %(default)g)",
     )
-    add("--cgroup-parent", default=None, help="control group that containers' groups are made in")
-    add("--init-path", default=None, help="static init that --init uses")
-    for name, default in (("--tls", None), ("--tlsverify", None), ("--live-restore", True)):
-        add(name, type=flag, nargs="?", const=True, default=default, metavar="BOOL")
-    add("--tlscacert", type=Path, default=None, help="trust clients signed by this CA")
-    add("--tlscert", type=Path, default=None, help="the daemon's certificate")
-    add("--tlskey", type=Path, default=None, help="and its key (these three: default DOCKER_CERT_PATH or ~/.docker)")
-    add("-l", "--log-level", choices=sorted(LEVELS), default="info")
-    add("-D", "--debug", type=flag, nargs="?", const=True, default=False, metavar="BOOL")
-    add("--log-driver", default="json-file", help="of containers that name none (default %(default)s)")
-    add("--log-opt", action="append", default=[], metavar="KEY=VALUE", help="of that driver; repeatable")
-    add("--shutdown-timeout", type=int, default=15, help="seconds for containers to stop without live-restore")
-    add("-v", "--version", action="version", version=f"minidocker version {__version__}")
-    return parser
 
 
 # -- pidfile --

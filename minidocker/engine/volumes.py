@@ -24,10 +24,10 @@ import msgspec
 from minidocker.engine import mounts, volume_filters
 from minidocker.engine.config import VolumeOptions
 from minidocker.engine.container import Container, MountPoint, Record
-from minidocker.engine.plugins import VOLUME_DRIVER
 from minidocker.engine.removal import Pruned
 from minidocker.engine.volume_drivers import Shown, VolumeDrivers
 from minidocker.engine.volume_filters import Filters, labels_of
+from minidocker.engine.volume_search import Found, VolumeSearch
 from minidocker.errors import Conflict, InvalidArgument, MinidockerError, NotFound, Unavailable, Unsupported
 from minidocker.storage import trees, volume_mounts
 from minidocker.storage.volumes import LOCAL, Volume, already, check_name
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Found = tuple[Volume, Shown | None]  # what we know of a volume, and what its plugin says of it
 
 
 class CreateRequest(msgspec.Struct, rename="pascal"):
@@ -70,6 +69,7 @@ class Volumes:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._unfinished: list[str] = []
         self.drivers = VolumeDrivers(engine.plugins)
+        self._search = VolumeSearch(engine.volume_store, engine.plugins, self.drivers)
 
     # -- make --
 
@@ -93,7 +93,7 @@ class Volumes:
     async def ensure(self, wish: Wish) -> tuple[Volume, bool]:
         """The volume, and whether it is new. For who holds its name."""
         name = check_name(wish.name)
-        there = self._recorded(name)
+        there = self._search.recorded(name)
         if there is None and not wish.anonymous:
             there = await self._adopted(name)
         if there is not None:
@@ -143,34 +143,12 @@ class Volumes:
             kind = type(error) if isinstance(error, (NotFound, InvalidArgument)) else MinidockerError
             raise kind(f"create {wish.name}: {error}") from None
 
-    def _recorded(self, name: str) -> Volume | None:
-        try:
-            return self._store.get(name)
-        except (NotFound, InvalidArgument):
-            return None
-
     async def _adopted(self, name: str) -> Volume | None:
         """A volume that a plugin has made without us, now with a record."""
-        found = await self._searched(name)
+        found = await self._search.one(name)
         if found is None:
             return None
         return await asyncio.to_thread(lambda: self._store.create(name, driver=found[0].driver))
-
-    async def _searched(self, name: str) -> Found | None:
-        """Ask all drivers for a volume that we have no record of."""
-
-        async def one(driver: str) -> Found | None:
-            try:
-                return Volume(name, driver), await self.drivers.get(driver, name)
-            except MinidockerError:
-                return None
-
-        drivers = await self._drivers()
-        answers = await asyncio.gather(*(one(driver) for driver in drivers))
-        return next((answer for answer in answers if answer is not None), None)
-
-    async def _drivers(self) -> list[str]:
-        return await self._engine.plugins.implementing(VOLUME_DRIVER)
 
     def tell_created(self, volume: Volume) -> None:
         """Emit the event of a new volume."""
@@ -180,9 +158,9 @@ class Volumes:
 
     async def get(self, name: str) -> Found:
         """Raises NotFound. Unavailable: its plugin does not answer."""
-        volume = self._recorded(name)
+        volume = self._search.recorded(name)
         if volume is None:
-            found = await self._searched(name)
+            found = await self._search.one(name)
             if found is None:
                 raise NotFound(f"get {name[:300]}: no such volume")
             return found
@@ -207,34 +185,11 @@ class Volumes:
         """
         volume_filters.check(filters, volume_filters.OF_LISTS)
         dangling = volume_filters.flag(filters, "dangling")
-        everything, warnings = await self._everything()
+        everything, warnings = await self._search.everything()
         chosen = [found for found in everything if volume_filters.fits(found[0], filters)]
         if dangling is not None:
             chosen = [found for found in chosen if dangling == (not self.users(found[0].name))]
         return chosen, warnings
-
-    async def _everything(self) -> tuple[list[Found], list[str]]:
-        recorded = {volume.name: volume for volume in await asyncio.to_thread(self._store.list)}
-        found: dict[str, Found] = {name: (volume, None) for name, volume in recorded.items()}
-        drivers = sorted({*await self._drivers(), *(v.driver for v in recorded.values() if not v.local)})
-        warnings = []
-        for driver, answer in zip(drivers, await asyncio.gather(*map(self._listed, drivers)), strict=True):
-            if isinstance(answer, MinidockerError):
-                warnings.append(f"list volumes of {driver}: {answer}")
-                continue
-            for shown in answer:
-                volume = recorded.get(shown.name, Volume(shown.name, driver))
-                if volume.driver == driver:
-                    found[shown.name] = (volume, shown)
-        return [found[name] for name in sorted(found)], warnings
-
-    async def _listed(self, driver: str) -> list[Shown] | MinidockerError:
-        if self._engine.plugins.silent(driver):
-            return Unavailable(f'plugin "{driver}" did not answer in time a moment ago')
-        try:
-            return await self.drivers.all(driver)
-        except MinidockerError as error:
-            return error
 
     # -- remove --
 
@@ -246,7 +201,7 @@ class Volumes:
         """
         async with self._holding([name]):
             try:
-                volume = self._recorded(name) or (await self.get(name))[0]
+                volume = self._search.recorded(name) or (await self.get(name))[0]
             except NotFound:
                 if force:
                     return
@@ -264,7 +219,7 @@ class Volumes:
             except MinidockerError as error:
                 if not force:
                     raise MinidockerError(f"remove {volume.name}: {error}") from None
-        if self._recorded(volume.name) is not None:
+        if self._search.recorded(volume.name) is not None:
             await asyncio.to_thread(self._store.remove, volume.name)
 
     async def take_away(self, names: Iterable[str], *, told: bool = True) -> None:
@@ -273,7 +228,7 @@ class Volumes:
         told  with an event each.
         """
         for name in names:
-            volume = self._recorded(name)
+            volume = self._search.recorded(name)
             if volume is None:
                 continue
             try:
@@ -287,7 +242,7 @@ class Volumes:
     def take_away_at_start(self, names: Iterable[str]) -> None:
         """`take_away` before the loop runs; those of plugins go by `finish`."""
         for name in names:
-            volume = self._recorded(name)
+            volume = self._search.recorded(name)
             if volume is not None and volume.local:
                 self._store.remove(name)
             elif volume is not None:
@@ -330,7 +285,7 @@ class Volumes:
             if not (_prunable(volume) and (everything or volume.anonymous) and volume_filters.fits(volume, filters)):
                 continue
             async with self._holding([volume.name]):
-                if self.users(volume.name) or self._recorded(volume.name) != volume:
+                if self.users(volume.name) or self._search.recorded(volume.name) != volume:
                     continue
                 freed += await asyncio.to_thread(trees.size_bytes, self._store.path(volume.name))
                 await asyncio.to_thread(self._store.remove, volume.name)

@@ -201,10 +201,12 @@ def test_another_create_of_the_name_changes_nothing(client: docker.DockerClient)
     client.volumes.get("vt").remove()
 
 
-def test_a_volume_cannot_be_updated_outside_of_a_cluster(client: docker.DockerClient) -> None:
+def test_a_volume_cannot_be_updated_outside_of_a_cluster(daemon: Daemon, client: docker.DockerClient) -> None:
     client.volumes.create("plain")
     answer: requests.Response = client.api._put(client.api._url("/volumes/plain") + "?version=1", json={})
     assert (answer.status_code, "only valid for cluster volumes" in answer.json()["message"]) == (503, True)
+    with docker.APIClient(base_url=daemon.url, version="1.41") as old:
+        assert old._put(old._url("/volumes/plain") + "?version=1", json={}).status_code == 404
 
 
 # -- subpath --

@@ -9,7 +9,7 @@ from minidocker.daemon import app as http
 from minidocker.engine.volumes import CreateRequest, Volumes
 from minidocker.errors import InvalidArgument, Unavailable
 
-_ANONYMOUS_ONLY_SINCE = (1, 42)
+_ANONYMOUS_ONLY_SINCE = _UPDATE_SINCE = (1, 42)
 
 
 def _volumes(request: web.Request) -> Volumes:
@@ -39,6 +39,8 @@ async def inspect(request: web.Request) -> web.Response:
 
 async def update(request: web.Request) -> web.Response:
     """PUT /volumes/{name}: only volumes of a cluster can be changed."""
+    if http.api_version(request) < _UPDATE_SINCE:
+        raise web.HTTPNotFound
     raise Unavailable("volume update only valid for cluster volumes, but swarm is unavailable")
 
 
