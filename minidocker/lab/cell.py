@@ -10,6 +10,7 @@ Rules   - the supervisor stays outside the namespaces; its child is pid 1 of a n
 import ast
 import base64
 import contextlib
+import io
 import os
 import pickle
 import select
@@ -64,8 +65,19 @@ def send(sock: socket.socket, kind: str, content: Any) -> None:
     sock.sendall(struct.pack("!I", len(body)) + body)
 
 
-def receive(sock: socket.socket) -> Message | None:
-    """Read one message; None when the other side has closed."""
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads numbers, texts and containers of them; whoever wrote the pickle cannot have anything called."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """A pickle that names a class or a function is refused."""
+        raise CellFailed(f"the cell sent a {module}.{name}, where only plain values are taken")
+
+
+def receive(sock: socket.socket, *, plain: bool = False) -> Message | None:
+    """Read one message; None when the other side has closed.
+
+    plain   True: the other side is not trusted, so nothing but plain values is unpickled.
+    """
     head = _exactly(sock, 4)
     if head is None:
         return None
@@ -73,7 +85,10 @@ def receive(sock: socket.socket) -> Message | None:
     if length > MESSAGE_LIMIT_BYTES:
         raise CellFailed(f"the cell sent a message of {length} bytes, more than {MESSAGE_LIMIT_BYTES}")
     body = _exactly(sock, length)
-    return None if body is None else pickle.loads(body)
+    if body is None:
+        return None
+    message: Message = _PlainUnpickler(io.BytesIO(body)).load() if plain else pickle.loads(body)
+    return message
 
 
 def _exactly(sock: socket.socket, length: int) -> bytes | None:
@@ -97,7 +112,7 @@ def main(sock: socket.socket, _exec_root: Path) -> None:
 def supervise(request: bytes, fds: list[int]) -> None:
     """Fork the cell's pid 1, pass its output on, end it at the time limit or when the notebook hangs up, clean up."""
     notebook = socket.socket(fileno=fds[0])
-    code, values, wanted, network, timeout_seconds, memory_bytes, pids, directory = pickle.loads(request)
+    code, values, wanted, network, timeout_seconds, memory_bytes, pids, directory, plain = pickle.loads(request)
     process.set_child_subreaper()
     try:
         with Cgroup.create(f"{CGROUP_PREFIX}{os.getpid()}") as cgroup:
@@ -113,7 +128,7 @@ def supervise(request: bytes, fds: list[int]) -> None:
             cell_channel.close()
             for _, writer in pipes:
                 os.close(writer)
-            relay = Relay(notebook, channel, {pipes[0][0]: "stdout", pipes[1][0]: "stderr"})
+            relay = Relay(notebook, channel, {pipes[0][0]: "stdout", pipes[1][0]: "stderr"}, plain=plain)
             reason = relay.until_end_of(child, timeout_seconds)
             if "SIGKILL" in reason and cgroup.oom_kills():
                 reason = f"memory limit: the cell used more than {memory_bytes >> 20} MiB and the kernel killed it"
@@ -125,8 +140,11 @@ def supervise(request: bytes, fds: list[int]) -> None:
 class Relay:
     """The only writer to the notebook: passes on what the cell prints and sends, in order, until the cell ends."""
 
-    def __init__(self, notebook: socket.socket, channel: socket.socket, pipes: dict[int, str]) -> None:
+    def __init__(
+        self, notebook: socket.socket, channel: socket.socket, pipes: dict[int, str], *, plain: bool = False
+    ) -> None:
         self.notebook, self.channel, self.pipes = notebook, channel, pipes
+        self.plain = plain
         self.channel_open = True
         self.failed = False
 
@@ -166,7 +184,7 @@ class Relay:
 
     def _message(self, left: float) -> None:
         self.channel.settimeout(left)
-        message = receive(self.channel)
+        message = receive(self.channel, plain=self.plain)
         if message is None:
             self.channel_open = False
             return

@@ -104,7 +104,7 @@ class HelperProcess:
     """The runner of a learner's own notebook: process 1 of new namespaces, as `%%isolated` makes it."""
 
     def __init__(self) -> None:
-        self._isolation = Isolation()
+        self._isolation = Isolation(plain=True)
 
     def run(
         self, code: str, *, values: dict[str, str], wanted: tuple[str, ...], timeout_seconds: float

@@ -32,10 +32,14 @@ Handler = Callable[[str, Any], None]
 
 
 class Isolation:
-    """A warm helper from which cells are forked. One serves a whole notebook."""
+    """A warm helper from which cells are forked. One serves a whole notebook.
 
-    def __init__(self) -> None:
+    plain   True: the code is not trusted, so what comes out of it is plain values only.
+    """
+
+    def __init__(self, *, plain: bool = False) -> None:
         self._server: ForkServer | None = None
+        self._plain = plain
 
     def _helper(self) -> ForkServer:
         if self._server is None:
@@ -65,7 +69,8 @@ class Isolation:
         Raises      CellFailed: the code raised, was killed, ran out of time or memory, or a wanted name is missing.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        request = pickle.dumps((code, values or {}, wanted, network, timeout_seconds, memory_bytes, pids, os.getcwd()))
+        limits = (timeout_seconds, memory_bytes, pids)
+        request = pickle.dumps((code, values or {}, wanted, network, *limits, os.getcwd(), self._plain))
         with ours:
             with theirs:
                 supervisor = self._fork(request, theirs.fileno())

@@ -162,7 +162,7 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _grade(daemon: Daemon, course: Path, folder: Path, *more: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "minidocker.lab.grading.main", str(folder), "--course", str(course)]
-    limits = ["--cell-seconds", "4", "--seconds", "60", "--memory", str(768 << 20), "--disk", str(64 << 20)]
+    limits = ["--cell-seconds", "10", "--seconds", "60", "--memory", str(768 << 20), "--disk", str(64 << 20)]
     command += ["-H", daemon.url, *limits, *more]
     return subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=COURSE.parent, check=False)
 

@@ -30,7 +30,8 @@ def nothing_is_left_behind() -> Iterator[None]:
 
 
 def _traces() -> tuple[Any, ...]:
-    groups = list(Path("/sys/fs/cgroup").glob(f"**/{CGROUP_PREFIX[1:]}*"))
+    top, name = Path("/sys/fs/cgroup"), CGROUP_PREFIX[1:]  # deeper ones are of cells in containers
+    groups = [*top.glob(f"{name}*"), *top.glob(f"*/{name}*")]
     return Path("/proc/self/mountinfo").read_text(), socket.gethostname(), groups
 
 
@@ -113,3 +114,16 @@ def test_the_helper_is_started_again_when_it_has_died(isolation: Isolation) -> N
     assert isolation._server is not None
     os.kill(isolation._server.pid, 9)
     assert isolation.run("x = 5", wanted=("x",)) == {"x": 5}
+
+
+def test_of_a_cell_that_is_not_trusted_only_plain_values_are_taken(tmp_path: Path) -> None:
+    """A pickle of its own making could have anything called in the process that reads it."""
+    code = f"class Evil:\n    def __reduce__(self): return (open, ({str(tmp_path / 'called')!r}, 'w'))\nevil = Evil()"
+    isolation = Isolation(plain=True)
+    try:
+        assert isolation.run("x = {'a': [1, b'2', (None, 3.5)]}", wanted=("x",))["x"] == {"a": [1, b"2", (None, 3.5)]}
+        with pytest.raises(CellFailed, match="plain values"):
+            isolation.run(code, wanted=("evil",))
+    finally:
+        isolation.close()
+    assert not (tmp_path / "called").exists()

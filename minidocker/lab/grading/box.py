@@ -116,9 +116,10 @@ def _container(client: Client, files: Path, place: Path, limits: Limits, labels:
         [sys.executable, "-m", "minidocker.lab.grading.inside"],
         environment={
             "HOME": "/tmp",
-            "PYTHONDONTWRITEBYTECODE": "1",
             "LANG": "C.UTF-8",
-            "JUPYTER_RUNTIME_DIR": "/run/j",
+            "JUPYTER_RUNTIME_DIR": "/run/jupyter",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": str(Path(minidocker.__file__).parents[1]),
         },
         working_dir="/",
         hostname="grading",
