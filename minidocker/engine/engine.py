@@ -183,6 +183,7 @@ class Engine:
             joined=lambda name: self.containers.get(name),
             copy_up=self._copy_up,
             swap_limit=self.abilities.swap,
+            sysctls=starting.network_sysctls(),
         )
 
     @property

@@ -22,6 +22,10 @@ DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 NAMESPACES = ("mount", "pid", "uts", "ipc", "network", "cgroup")
 
 
+# What Docker sets in each network namespace of a container's own: any user may ping, and bind any port.
+NETWORK_SYSCTLS = {"net.ipv4.ping_group_range": "0 2147483647", "net.ipv4.ip_unprivileged_port_start": "0"}
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What only the machine knows.
@@ -38,6 +42,7 @@ class Facts:
     etc           where hosts, hostname and resolv.conf are; None: in `directory`
     environment   what legacy links tell; the container's own entries win
     swap_limit    whether this kernel can limit swap; if not, a memory limit is all there is
+    sysctls       which of NETWORK_SYSCTLS this kernel has
     """
 
     directory: Path
@@ -50,6 +55,7 @@ class Facts:
     numbers: dict[str, tuple[int, int]] = field(default_factory=dict)
     capabilities: tuple[str, ...] = capabilities.NAMES
     swap_limit: bool = True
+    sysctls: frozenset[str] = frozenset()
     etc: Path | None = None
     environment: tuple[str, ...] = ()
 
@@ -259,6 +265,18 @@ def annotations(record: Record, facts: Facts) -> dict[str, str]:
     return found
 
 
+def sysctls(record: Record, facts: Facts) -> dict[str, str]:
+    """The kernel settings of the container's namespaces; what the user asks for wins."""
+    host = record.host
+    asked = {key.replace("/", "."): value for key, value in (host.sysctls or {}).items()}
+    if host.network_mode == "host" or host.network_mode.startswith("container:"):
+        return asked
+    found = {key: value for key, value in NETWORK_SYSCTLS.items() if key in facts.sysctls}
+    if user_namespaces.is_own(host):  # the range names groups that such a namespace does not have
+        found.pop("net.ipv4.ping_group_range", None)
+    return found | asked
+
+
 def build(record: Record, facts: Facts) -> oci.Spec:
     """The whole config.json of a container."""
     host, config = record.host, record.config
@@ -278,7 +296,7 @@ def build(record: Record, facts: Facts) -> oci.Spec:
             resources=resources(record, facts),
             masked_paths=host.masked_paths or [],
             readonly_paths=host.readonly_paths or [],
-            sysctl={key.replace("/", "."): value for key, value in (host.sysctls or {}).items()},
+            sysctl=sysctls(record, facts),
             seccomp=facts.seccomp,
             rootfs_propagation=_root_propagation(record),
         ),

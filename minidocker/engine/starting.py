@@ -67,6 +67,7 @@ class Starter:
     joined: Callable[[str], Container]
     copy_up: Callable[[Record, MountPoint], None]
     swap_limit: bool = True
+    sysctls: frozenset[str] = frozenset()
 
     def launch(self, container: Container) -> Launched:
         """Start the container's command.
@@ -139,6 +140,7 @@ class Starter:
             numbers=numbers,
             capabilities=self.available,
             swap_limit=self.swap_limit,
+            sysctls=self.sysctls,
         )
 
     def _joined(self, record: Record) -> dict[str, str]:
@@ -262,6 +264,11 @@ def _node(path: Path, inside: str) -> oci.Device:
     status = path.stat()
     kind = "b" if stat.S_ISBLK(status.st_mode) else "c"
     return oci.Device(kind, inside, major, minor, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
+
+
+def network_sysctls() -> frozenset[str]:
+    """Which of spec.NETWORK_SYSCTLS this kernel has."""
+    return frozenset(name for name in spec.NETWORK_SYSCTLS if Path("/proc/sys", *name.split(".")).exists())
 
 
 def engine_capabilities() -> tuple[str, ...]:

@@ -112,3 +112,13 @@ def test_a_part_of_a_volume_is_bound_to_the_volume_and_a_writable_mount_keeps_th
     assert msgspec.json.decode(build(made).annotations[oci.MOUNT_ROOTS]) == {"/x": "/volumes/vv/_data"}
     assert by_destination["/y"].options == ["rbind", "rprivate"]
     assert by_destination["/z"].options == ["rbind", "rro", "rprivate"]
+
+
+def test_a_network_namespace_of_its_own_lets_any_user_ping_and_bind_low_ports() -> None:
+    known = frozenset(spec.NETWORK_SYSCTLS)
+    assert build(record(), sysctls=known).linux.sysctl == spec.NETWORK_SYSCTLS
+    assert build(record(), sysctls=frozenset()).linux.sysctl == {}
+    assert build(record({"NetworkMode": "host"}), sysctls=known).linux.sysctl == {}
+    name = "net.ipv4.ip_unprivileged_port_start"
+    assert build(record({"Sysctls": {name: "7"}}), sysctls=known).linux.sysctl[name] == "7"
+    assert list(build(record({"UsernsMode": "auto"}), sysctls=known).linux.sysctl) == [name]
