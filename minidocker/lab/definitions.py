@@ -193,6 +193,10 @@ def _binding(name: str, scope: dict[str, Any]) -> str | None:
         for node in reversed(statements):
             if name in _bound(node):
                 return _text(text.splitlines(keepends=True), node)
+            if isinstance(node, ast.ImportFrom) and not node.level and _is_known(node.module or ""):
+                for alias in node.names:
+                    if (alias.asname or alias.name) == name:
+                        return f"from {node.module} import {alias.name} as {name}"
     return None
 
 

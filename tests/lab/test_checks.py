@@ -14,7 +14,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 import minidocker.linux.process
 from minidocker.lab import checks, plain
-from minidocker.linux.namespaces import CloneFlag, unshare
+from minidocker.linux.namespaces import KINDS, CloneFlag, unshare
 
 pytestmark = pytest.mark.needs_root
 
@@ -109,6 +109,10 @@ def own_start() -> bool:
     return minidocker.linux.process.start_time(os.getpid()) > 0
 
 
+def kinds() -> list[str]:
+    return sorted(KINDS)
+
+
 def is_uts(flags: CloneFlag) -> bool:
     return isinstance(flags, CloneFlag) and CloneFlag.NEWUTS in flags
 
@@ -122,6 +126,7 @@ def test_what_a_function_uses_comes_along(bench: checks.Bench) -> None:
     value = bench.call(stack, ["base a", "again", "top"]).value
     assert value == (["BASE", "A", "TWICE"], {3, int(FLAGS)}, b"red")
     assert bench.call(own_start).value is True
+    assert bench.call(kinds).value == sorted(KINDS), "an imported object that does not know its module"
 
 
 def test_code_runs_with_definitions_and_plain_values(bench: checks.Bench) -> None:
