@@ -198,10 +198,12 @@ def image_root() -> Iterator[Path]:
         shutil.rmtree(root)
 
 
-def make_daemon(image_root: Path, flags: list[str]) -> Iterator[Daemon]:
+def make_daemon(
+    image_root: Path, flags: list[str], made: Callable[[Path, list[str]], Daemon] = Daemon
+) -> Iterator[Daemon]:
     root = Path(tempfile.mkdtemp(prefix="md-test-", dir="/tmp"))
     shutil.copytree(image_root / "data", root / "data", symlinks=True)
-    daemon = Daemon(root, flags)
+    daemon = made(root, flags)
     daemon.start()
     try:
         yield daemon
