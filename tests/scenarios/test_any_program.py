@@ -12,7 +12,8 @@ from .conftest import Daemon, make_daemon
 pytestmark = pytest.mark.needs_root
 REGISTRY = "127.0.0.1:5050"
 
-HELLO = '#include <stdio.h>\nint main(void) { printf("hello from C, %d bit\\n", (int) sizeof(void *) * 8); return 3; }\n'
+HELLO = '#include <stdio.h>\n' \
+    'int main(void) { printf("hello from C, %d bit\\n", (int) sizeof(void *) * 8); return 3; }\n'
 MAKEFILE = "CFLAGS = -Wall -Werror\nstack: main.o stack.o\n\t$(CC) -o $@ $^\nmain.o stack.o: stack.h\n"
 STACK_H = "void push(long);\nlong pop(void);\n"
 STACK_C = '#include "stack.h"\nstatic long kept[99];\nstatic int top;\n' \

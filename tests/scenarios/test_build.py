@@ -194,6 +194,25 @@ def test_limits_and_shared_memory_reach_the_command(daemon: Daemon) -> None:
     assert "33554432\n" in text and "size=1024k" in text and "\n111\n" in text
 
 
+def test_every_limit_is_in_the_commands_own_control_group(daemon: Daemon) -> None:
+    names = ("memory.max", "memory/memory.limit_in_bytes", "cpu.max", "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us",
+             "cpu/cpu.shares", "cpuset.cpus", "cpuset/cpuset.cpus")  # fmt: skip
+    shown = f"cd /sys/fs/cgroup; for f in {' '.join(names)}; do test ! -e $f || echo $f = $(cat $f); done"
+    limits = {"memory": "67108864", "memswap": "67108864", "cpuperiod": "50000", "cpuquota": "25000",
+              "cpushares": "100", "cpusetcpus": "0"}  # fmt: skip
+    text = said(build(daemon, FROM + f"RUN {shown}\n", **limits))
+    lines = dict(line.split(" = ") for line in text.splitlines() if " = " in line and line.split(" = ")[0] in names)
+    wanted = {"memory.max": "67108864", "memory/memory.limit_in_bytes": "67108864", "cpu.max": "25000 50000",
+              "cpu/cpu.cfs_quota_us": "25000", "cpu/cpu.cfs_period_us": "50000", "cpu/cpu.shares": "100",
+              "cpuset.cpus": "0", "cpuset/cpuset.cpus": "0"}  # fmt: skip
+    assert lines and lines == {name: wanted[name] for name in lines}
+
+
+def test_a_command_that_needs_more_memory_is_killed_and_ends_the_build(daemon: Daemon) -> None:
+    last = failure(daemon, FROM + "RUN tail /dev/zero\n", memory="16777216", memswap="16777216")
+    assert last["errorDetail"]["code"] == 137
+
+
 def test_network_none_and_extra_hosts(daemon: Daemon) -> None:
     dockerfile = FROM + "RUN ls /sys/class/net; cat /etc/hosts\n"
     text = said(build(daemon, dockerfile, networkmode="none", extrahosts="some.name:10.1.2.3"))
