@@ -176,9 +176,10 @@ class Container(Resource):
         """Its processes: {"Titles", "Processes"}."""
         return document(self.transport.request("GET", f"{self.path}/top", query={"ps_args": ps_options}).json())
 
-    def stats(self) -> Document:
-        """One reading of its resource use."""
-        return document(self.transport.request("GET", f"{self.path}/stats", query={"stream": "0"}).json())
+    def stats(self, *, one_shot: bool = False) -> Document:
+        """One reading of its resource use. one_shot: at once, without the reading a second before it (precpu_stats)."""
+        query = {"stream": "0", "one-shot": "1" if one_shot else "0"}
+        return document(self.transport.request("GET", f"{self.path}/stats", query=query).json())
 
     def diff(self) -> list[Document]:
         """What differs from its image: [{"Path", "Kind" (0 changed, 1 added, 2 deleted)}]."""

@@ -38,7 +38,8 @@ def decode(content: bytes | str, kind: type[T], what: str = "document") -> T:
     Raises  InvalidArgument: not JSON, a field of a wrong type (its path is in the text), or nested too deeply.
     """
     try:
-        return typed.decoder(kind, _decode_digest).decode(content)
+        value: T = typed.decoder(kind, _decode_digest).decode(content)
+        return value
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
         raise InvalidArgument(f"invalid {what}: {error}") from None
     except RecursionError:

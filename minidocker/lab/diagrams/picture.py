@@ -51,7 +51,7 @@ class Picture:
         ]
         return "\n".join(lines)
 
-    def _html_table(self) -> str:
+    def html_table(self) -> str:
         head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in self.columns)
         body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in self.rows)
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
@@ -64,7 +64,7 @@ class Picture:
         figure = (
             f'<figure style="margin:0"><img alt="{html.escape(self.alt, quote=True)}" style="max-width:100%" '
             f'src="data:image/svg+xml;base64,{data}"/><figcaption>{html.escape(self.alt)}</figcaption>'
-            f"<details><summary>The same as a table</summary>{self._html_table()}</details></figure>"
+            f"<details><summary>The same as a table</summary>{self.html_table()}</details></figure>"
         )
         return {"text/plain": text, "text/html": figure}
 
