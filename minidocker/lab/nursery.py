@@ -23,26 +23,27 @@ def own_group(hierarchies: Hierarchies | None = None) -> Cgroup:
     Raises  NotFound: this process is in no such group; begin the cell with %%isolated.
     """
     trees = hierarchies or Hierarchies.detect()
-    for tree in trees.trees[-1:]:
-        for entry in os.scandir(tree):
-            if entry.name.startswith(CGROUP_PREFIX.lstrip("/")) and os.getpid() in files.pids(entry.path):
-                return Cgroup.open(f"/{entry.name}", trees)
+    tree = trees.trees[-1]
+    for entry in os.scandir(tree):
+        if entry.name.startswith(CGROUP_PREFIX.lstrip("/")):
+            group = Cgroup.open(f"/{entry.name}", trees)
+            if os.getpid() in group.pids():
+                return group
     raise NotFound("this process has no control group of a lesson's cell: begin the cell with %%isolated")
 
 
 def nursery(hierarchies: Hierarchies | None = None) -> Cgroup:
-    """The cell's group, ready to have groups below it; the cell's processes are then in a leaf of it.
+    """The cell's group, ready to have groups below it; in version 2 the cell's processes are then in a leaf of it.
 
     Raises  NotFound: see `own_group`.
     """
     group = own_group(hierarchies)
-    members = group.pids()
-    leaf = Cgroup.create(f"{group.path}/{LEAF}", group.hierarchies)
-    for pid in members:
-        leaf.join(pid)
-    unified = group.directory("")
-    offered = group.hierarchies.unified_controllers.intersection(CONTROLLERS)
+    unified, offered = group.directory(""), group.hierarchies.unified_controllers.intersection(CONTROLLERS)
     if unified is not None and offered:
+        leaf = f"{unified}/{LEAF}"
+        files.mkdir(leaf)
+        for pid in files.pids(str(unified)):
+            files.write(f"{leaf}/cgroup.procs", str(pid))
         files.write(f"{unified}/cgroup.subtree_control", " ".join(f"+{name}" for name in sorted(offered)))
     return group
 
