@@ -185,7 +185,7 @@ def test_a_text_that_holds_no_plain_value_is_refused(text: str) -> None:
 
 def test_a_class_of_a_notebook_cell_is_found() -> None:
     """Also one without methods, whose text inspect finds in no version of Python."""
-    shell = InteractiveShell()
+    shell: Any = InteractiveShell()  # type: ignore[no-untyped-call]
     cells = (
         "from dataclasses import dataclass\nimport os.path, errno\nCODES = {errno.ENOENT: 'gone'}",
         "@dataclass\nclass Record:\n    name: str = 'old'\n",

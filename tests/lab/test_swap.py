@@ -13,6 +13,7 @@ import pytest
 from minidocker.errors import MinidockerError
 from minidocker.lab import swap
 from minidocker.linux.cgroup_hierarchies import Hierarchies
+from minidocker.network import host
 
 pytestmark = pytest.mark.needs_root
 pytest.importorskip("IPython", reason="needs the notebooks: pip install minidocker[notebooks]")
@@ -20,24 +21,33 @@ pytest.importorskip("IPython", reason="needs the notebooks: pip install minidock
 EXTRACT = "minidocker.storage.extract"
 
 
-def traces() -> set[str]:
-    """What an engine has on the machine: links, mounts, control groups, rules, processes, files."""
-    found = set(os.listdir("/sys/class/net"))
-    found |= {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
-    found |= {str(path) for tree in Hierarchies.detect().trees for path in Path(tree).glob("minidocker-*")}
-    found |= {str(path) for path in swap.ROOT.glob("*")}
+def traces(root: Path) -> list[str]:
+    """What the engine at `root` has on the machine: links, mounts, control groups, rules, processes, files."""
+    names = host.names(root / "exec")
+    suffix = names.table.rpartition("-")[2]
+    found = [*host.marked_bridges(names.table), *swap._processes(str(root))]
+    found += [link for link in os.listdir("/sys/class/net") if link == names.bridge]
+    found += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f"{root}/" in line]
+    found += [path for tree in Hierarchies.detect().trees for path in Path(tree).glob(f"minidocker-{suffix}")]
     tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False).stdout
-    found |= {f"{swap.ROOT} {pid}" for pid in swap._processes(str(swap.ROOT))}
-    return {trace for trace in found | set(tables.splitlines()) if "minidock" in trace}
+    found += [table for table in tables.splitlines() if names.table in table]
+    return [str(trace) for trace in [*found, *([root] if root.exists() else [])]]
 
 
 @pytest.fixture
-def clean() -> Iterator[None]:
-    """Nothing is left that was not there before. Another engine of this machine may end meanwhile, but none begins."""
-    before = traces()
-    yield
+def roots(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
+    """Where this test's engines were; after it, nothing of them is left."""
+    found: list[Path] = []
+    guard = swap._guard
+
+    def recorded(root: Path) -> "subprocess.Popen[bytes]":
+        found.append(root)
+        return guard(root)
+
+    monkeypatch.setattr(swap, "_guard", recorded)
+    yield found
     deadline = time.monotonic() + 20
-    while (left := traces() - before) and time.monotonic() < deadline:
+    while (left := [trace for root in found for trace in traces(root)]) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not left
 
@@ -71,13 +81,13 @@ from minidocker.lab import swap
 with swap.engine({}) as engine:
     engine.client.networks.create("another")
     engine.client.containers.run("busybox", ["sleep", "600"], detach=True, network="another")
-    engine.client.containers.run("busybox", ["sleep", "600"], detach=True, ports={"80/tcp": ("127.0.0.1", None)})
+    engine.client.containers.run("busybox", ["sleep", "600"], detach=True, ports={"80/tcp": None})
     print(engine.root, flush=True)
     sys.stdin.read()
 """
 
 
-def test_a_container_runs_on_the_learners_function(clean: None) -> None:
+def test_a_container_runs_on_the_learners_function(roots: list[Path]) -> None:
     """The base image is unpacked by it, so what it did is in the container's files."""
     additions = {EXTRACT: SHOUTED_FILE.replace("FUNCTION", "shouted")}
     with swap.engine(additions, definitions=[shouted], network=False) as engine:
@@ -86,16 +96,18 @@ def test_a_container_runs_on_the_learners_function(clean: None) -> None:
     assert "shouted" not in (swap.PACKAGE / "storage/extract.py").read_text()
 
 
-def test_the_engine_is_whole_with_a_network_of_its_own(clean: None) -> None:
+def test_the_engine_is_whole_with_a_network_of_its_own(roots: list[Path]) -> None:
     with swap.engine({}) as engine:
         client = engine.client
         client.networks.create("another")
         one = client.containers.run("busybox", ["sleep", "600"], detach=True, network="another", name="one")
-        client.containers.run("busybox", ["sleep", "600"], detach=True, ports={"80/tcp": ("127.0.0.1", None)})
+        client.containers.run("busybox", ["sleep", "600"], detach=True, ports={"80/tcp": None})
         assert client.containers.run("busybox", ["ping", "-c1", "one"], network="another", remove=True)
         assert one.exec_run(["id", "-u"]).output == b"0\n"
         assert any("ready" in line for line in engine.log())
-        assert str(engine.root).startswith(str(swap.ROOT)) and engine.url.endswith("d.sock")
+        assert [engine.root] == roots and engine.url == f"unix://{engine.root}/d.sock"
+        kinds = " ".join(traces(engine.root))
+        assert all(word in kinds for word in ("/sys/fs/cgroup", "table ip", str(engine.root), "minidock-"))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +119,9 @@ def test_the_engine_is_whole_with_a_network_of_its_own(clean: None) -> None:
         ({EXTRACT: SHOUTED_FILE.replace("FUNCTION", "unwritten")}, "cannot load the image"),
     ],
 )
-def test_what_breaks_the_engine_is_told_in_a_few_lines(additions: dict[str, str], words: str, clean: None) -> None:
+def test_what_breaks_the_engine_is_told_in_a_few_lines(
+    additions: dict[str, str], words: str, roots: list[Path]
+) -> None:
     with pytest.raises(swap.SwapFailed) as caught, swap.engine(additions, definitions=[unwritten], network=False):
         pass
     lines = caught.value._render_traceback_()
@@ -115,43 +129,44 @@ def test_what_breaks_the_engine_is_told_in_a_few_lines(additions: dict[str, str]
     assert len("\n".join(lines).splitlines()) <= swap.SHOWN_LINES + 2
 
 
-def test_a_broken_runtime_is_told_by_the_daemon(clean: None) -> None:
+def test_a_broken_runtime_is_told_by_the_daemon(roots: list[Path]) -> None:
     additions = {"minidocker.runtime.launcher": "raise ValueError('broken launcher')"}
     with swap.engine(additions, network=False) as engine, pytest.raises(MinidockerError, match="broken launcher"):
         engine.client.containers.run("busybox", ["true"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_nothing_is_left_of_an_engine_whose_kernel_ends(number: signal.Signals, clean: None) -> None:
+def test_nothing_is_left_of_an_engine_whose_kernel_ends(number: signal.Signals, roots: list[Path]) -> None:
     kernel = subprocess.Popen(
         [sys.executable, "-c", HELD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     assert kernel.stdout is not None
-    root = kernel.stdout.readline().decode().strip()
-    assert root in traces()
+    root = Path(kernel.stdout.readline().decode().strip())
+    roots.append(root)
+    assert traces(root)
     kernel.send_signal(number)
     kernel.communicate()
 
 
-def test_an_exception_in_the_block_leaves_nothing(clean: None) -> None:
+def test_an_exception_in_the_block_leaves_nothing(roots: list[Path]) -> None:
     with pytest.raises(ZeroDivisionError), swap.engine({}, network=False) as engine:
         engine.client.containers.run("busybox", ["sleep", "600"], detach=True)
         _ = 1 / 0
 
 
-def test_what_a_killed_guard_leaves_the_next_engine_removes(clean: None) -> None:
+def test_what_a_killed_guard_leaves_the_next_engine_removes(roots: list[Path]) -> None:
     kernel = subprocess.Popen(
         [sys.executable, "-c", HELD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     assert kernel.stdout is not None
-    root = kernel.stdout.readline().decode().strip()
-    guard = next(pid for pid in swap._processes(root) if "minidocker.lab.swap" in _arguments(pid))
+    root = Path(kernel.stdout.readline().decode().strip())
+    guard = next(pid for pid in swap._processes(str(root)) if "minidocker.lab.swap" in _arguments(pid))
     for pid in (guard, kernel.pid):
         os.kill(pid, signal.SIGKILL)
     kernel.communicate()
-    assert root in traces()
+    assert traces(root)
     with swap.engine({}, network=False, busybox=False):
-        assert root not in traces()
+        assert not traces(root)
 
 
 def _arguments(pid: int) -> list[str]:
