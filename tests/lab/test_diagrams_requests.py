@@ -7,10 +7,11 @@ import pytest
 from minidocker.lab.diagrams.requests import Request, request_sequence
 
 HEX = "0123456789abcdef" * 4
+UPLOAD = f"/v2/app/blobs/uploads/x?_state={HEX * 2}&digest=sha256:{HEX}"
 RECORDED = [
     Request("client", "daemon", "POST", "/images/create?fromImage=app", 200, 0, 1500),
     Request("daemon", "registry", "HEAD", f"/v2/app/blobs/sha256:{HEX}", 404),
-    Request("daemon", "registry", "PUT", f"/v2/app/blobs/uploads/x?_state={HEX * 2}&digest=sha256:{HEX}", 201, 2_340_000),
+    Request("daemon", "registry", "PUT", UPLOAD, 201, 2_340_000),
     Request("daemon", "token service", "GET", "/token", 0, note="with Basic"),
 ]  # fmt: skip
 
