@@ -29,7 +29,7 @@ from minidocker.registry.transport import Transport, error_of, read_limited
 TOKEN_LIMIT_BYTES = 1 << 20
 CLIENT_ID = "minidocker"
 _PARAMETER = re.compile(r'[\s,]*([A-Za-z0-9_.-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
-_SCHEME = re.compile(r"[\s,]*([A-Za-z][A-Za-z0-9_-]*)(?:\s+(?![\s=])|\s*$)")
+_SCHEME = re.compile(r"[\s,]*([A-Za-z][A-Za-z0-9_-]*)(?:\s+(?![\s=])|\s*$|\s*(?=,))")
 
 
 @dataclass(frozen=True, slots=True)

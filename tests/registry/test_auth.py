@@ -33,6 +33,12 @@ def test_a_bearer_challenge_is_read_with_commas_and_quotes_in_its_values() -> No
     assert (basic.scheme, basic.parameters) == ("basic", {"realm": "plain"})
 
 
+def test_a_scheme_without_parameters_hides_none_of_those_behind_it() -> None:
+    negotiate, bearer = parse_challenges(['Negotiate, Bearer realm="https://a/t"'])
+    assert (negotiate.scheme, negotiate.parameters) == ("negotiate", {})
+    assert (bearer.scheme, bearer.parameters) == ("bearer", {"realm": "https://a/t"})
+
+
 @pytest.mark.parametrize("header", ["", "   ", "Bearer", 'Bearer realm="unclosed', "=,=,", "\x00\xff", "Basic " * 1000])
 def test_an_unreadable_challenge_is_left_out_and_harms_nobody(header: str) -> None:
     for challenge in parse_challenges([header]):
