@@ -6,10 +6,12 @@ Rules   - off means no link-local address either: neighbours on a network withou
         - loopback keeps ::1.
 """
 
+import errno
 import os
 from collections.abc import Mapping
 from typing import Any
 
+from minidocker.errors import KernelError
 from minidocker.linux.rooted_paths import Resolve, openat2
 
 _BENEATH = Resolve.BENEATH | Resolve.NO_SYMLINKS | Resolve.NO_MAGICLINKS
@@ -36,8 +38,10 @@ def switch(proc_fd: int, plan: Mapping[str, Any]) -> None:
 def _write(proc_fd: int, name: str, *, on: bool) -> None:
     try:
         fd = openat2(proc_fd, f"sys/net/ipv6/conf/{name}/disable_ipv6", os.O_WRONLY, 0, _BENEATH)
-    except FileNotFoundError:
-        return
+    except KernelError as error:
+        if error.errno == errno.ENOENT:
+            return
+        raise
     try:
         os.write(fd, b"0" if on else b"1")
     finally:

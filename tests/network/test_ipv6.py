@@ -290,3 +290,9 @@ def test_a_subnet_of_ipv6_that_the_host_uses_is_refused(stage: Stage) -> None:
     neighbour(stage)
     with pytest.raises(Conflict, match="overlaps one that this host uses already"):
         network6(stage, address6=IPv6Interface("fd00:beef::5/48"))
+
+
+def test_a_kernel_without_ipv6_has_nothing_to_switch(tmp_path: Path) -> None:
+    folder = os.open(tmp_path, os.O_PATH)
+    ipv6.switch_namespace(folder, {"interfaces": [{"name": "eth0", "addresses": ["10.0.0.2/24"]}]})
+    os.close(folder)
