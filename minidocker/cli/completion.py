@@ -76,7 +76,7 @@ _FILE_OPTIONS = frozenset((
 ))  # fmt: skip
 _CHOICES = {
     "isolation": ("default",),
-    "log-driver": ("json-file", "local", "none"),
+    "log-driver": ("json-file", "local", "none", "syslog"),
     "log-level": ("debug", "info", "warn", "error", "fatal"),
     "pull": ("always", "missing", "never"),
     "restart": ("always", "no", "on-failure", "unless-stopped"),
