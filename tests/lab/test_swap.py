@@ -81,7 +81,7 @@ from minidocker.lab import swap
 with swap.engine({}) as engine:
     engine.client.networks.create("another")
     engine.client.containers.run("busybox", ["sleep", "600"], detach=True, network="another")
-    engine.client.containers.run("busybox", ["sleep", "600"], detach=True, ports={"80/tcp": None})
+    engine.client.containers.run("busybox", ["sleep", "600"], detach=True, ports={"80/tcp": ("127.0.0.1", 0)})
     print(engine.root, flush=True)
     sys.stdin.read()
 """
@@ -101,7 +101,7 @@ def test_the_engine_is_whole_with_a_network_of_its_own(roots: list[Path]) -> Non
         client = engine.client
         client.networks.create("another")
         one = client.containers.run("busybox", ["sleep", "600"], detach=True, network="another", name="one")
-        client.containers.run("busybox", ["sleep", "600"], detach=True, ports={"80/tcp": None})
+        client.containers.run("busybox", ["sleep", "600"], detach=True, ports={"80/tcp": ("127.0.0.1", 0)})
         assert client.containers.run("busybox", ["ping", "-c1", "one"], network="another", remove=True)
         assert one.exec_run(["id", "-u"]).output == b"0\n"
         assert any("ready" in line for line in engine.log())
