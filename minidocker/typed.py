@@ -6,8 +6,8 @@ Rules   - msgspec learns a struct when it is first used, and a second thread tha
         - whoever reads typed JSON asks here; `msgspec.json.decode(..., type=...)` is used nowhere else.
 """
 
+import _thread
 import re
-import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 Hook = Callable[[type, Any], Any]
 
-_learning = threading.Lock()
+_learning = _thread.allocate_lock()  # `threading` would cost each child of the launcher 0.4 MB
 _decoders: dict[Any, "msgspec.json.Decoder[Any]"] = {}
 
 

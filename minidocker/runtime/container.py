@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from minidocker import typed
 from minidocker.errors import KernelError
 from minidocker.linux import devices, namespaces, process, userns
 from minidocker.linux.birth import fork_into
@@ -145,7 +146,7 @@ class ContainerJob:
             parent.send(b"made")
             names, descriptors, _, _ = socket.recv_fds(parent, 1 << 17, 250, socket.MSG_CMSG_CLOEXEC)
             if names:
-                self._trees = dict(zip(msgspec.json.decode(names, type=list[str]), descriptors, strict=True))
+                self._trees = dict(zip(typed.decode(names, list[str]), descriptors, strict=True))
                 os.setgroups(())
                 os.setresgid(0, 0, 0)
                 os.setresuid(0, 0, 0)

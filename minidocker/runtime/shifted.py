@@ -18,6 +18,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from minidocker import typed
 from minidocker.errors import KernelError, MinidockerError
 from minidocker.linux import capabilities, mounts, namespaces, process, trees
 from minidocker.linux.mounts import MountFlag
@@ -59,7 +60,7 @@ def prepare(steps: Iterable[Step], owner: int, root: tuple[int, int]) -> dict[st
         ours.close()
         os.waitpid(pid, 0)
     answer = (
-        msgspec.json.decode(packet, type=_Answer)
+        typed.decode(packet, _Answer)
         if packet
         else _Answer(call="fork", path="mounts of a user namespace", hint="it was killed")
     )
