@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -184,8 +185,10 @@ def graded(daemon: Daemon, course: Path, tmp_path_factory: pytest.TempPathFactor
     _put(folder, "no_json", "{not a notebook")
     (folder / "solution" / NAME / "neighbour").symlink_to(folder / "tampers" / NAME / f"{NAME}.ipynb")
     os.mkfifo(folder / "solution" / NAME / "fifo")
-    left = Leftovers("/minidocker-sandbox-", "minidocker.lab.grading.inside", str(place), "ipykernel")
+    left = Leftovers("minidocker.lab.grading.inside", str(place))
     done = _grade(daemon, course, folder)
+    for container in re.findall(r"container='([0-9a-f]{64})'", daemon.log()):
+        left.claim(container)  # of each there may be neither a control group nor a mount
     assert not left.found()
     assert not list(daemon.client().containers.list(all=True))
     assert not list(Path("/tmp").glob("minidocker-grading-*"))

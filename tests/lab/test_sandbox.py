@@ -71,6 +71,13 @@ class Kernel:
         return str(answer["content"]["status"])
 
     @property
+    def name(self) -> str:
+        """Of its directory and control group: pid 1 was started with a file in that directory."""
+        guard = Path(f"/proc/{self.front}/task/{self.front}/children").read_text().strip()
+        pid = Path(f"/proc/{guard}/task/{guard}/children").read_text().strip()
+        return next(part for part in Path(f"/proc/{pid}/cmdline").read_text().split("/") if part.startswith("sandbox-"))
+
+    @property
     def front(self) -> int:
         return int(self.manager.provisioner.pid)
 
@@ -80,17 +87,19 @@ class Kernel:
 
 @pytest.fixture
 def left(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Leftovers]:
-    hostname, before = os.uname().nodename, set(sandbox.EXEC_ROOT.glob("sandbox-*"))
-    made = Leftovers(str(tmp_path), "sleep 4711", "mess", "/minidocker-sandbox-")
+    hostname = os.uname().nodename
+    made = Leftovers(str(tmp_path), "sleep 4711", "mess")
     yield made
     assert not made.found()
     assert os.uname().nodename == hostname
-    assert not set(sandbox.EXEC_ROOT.glob("sandbox-*")) - before
+    names = [token for token in made.tokens if token.startswith(sandbox.PREFIX)]
+    assert not [name for name in names if (sandbox.EXEC_ROOT / name).exists()]
 
 
 @pytest.fixture
 def kernel(tmp_path: Path, left: Leftovers) -> Iterator[Kernel]:
     made = Kernel(tmp_path)
+    left.claim(made.name)
     yield made
     made.client.stop_channels()
     made.manager.shutdown_kernel(now=True)
@@ -160,10 +169,11 @@ def test_a_fork_bomb_ends_at_the_limit_and_leaves_nothing(kernel: Kernel, tmp_pa
     kernel.manager.shutdown_kernel(now=True)
 
 
-def test_a_restarted_kernel_is_a_new_one_on_the_same_ports(kernel: Kernel, tmp_path: Path) -> None:
+def test_a_restarted_kernel_is_a_new_one_on_the_same_ports(kernel: Kernel, left: Leftovers, tmp_path: Path) -> None:
     _mess(kernel, tmp_path)
     kernel.manager.restart_kernel()
     kernel.client.wait_for_ready(timeout=START_SECONDS)
+    left.claim(kernel.name)
     assert kernel.run("import os; print(os.path.ismount('TMP/mounted'))".replace("TMP", str(tmp_path))) == "False\n"
 
 
