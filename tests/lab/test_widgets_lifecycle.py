@@ -21,8 +21,8 @@ def life(tmp_path: Path) -> Iterator[Lifecycle]:
     except NotFound as error:
         pytest.skip(str(error))
     place = bundles.Place(tmp_path / "place")
-    bundle = place.make("b", ["sleep", "600"], [base_image.layer_tar(busybox, ["bin/sleep"])])
-    yield Lifecycle(place, bundle, "one")
+    bundle = place.make("b", ["another", "command"], [base_image.layer_tar(busybox, ["bin/sleep"])])
+    yield Lifecycle(place, bundle, "one", ["sleep", "600"])
     bundles.remove(place.directory)
 
 
@@ -82,3 +82,9 @@ def test_without_ipywidgets_the_same_is_text(life: Lifecycle, monkeypatch: pytes
 def test_a_button_that_is_not_there_is_told(life: Lifecycle) -> None:
     with pytest.raises(ValueError, match="there is no button 'restart'"):
         life.press("restart")
+
+
+def test_a_place_that_is_gone_is_told_and_the_buttons_stay(life: Lifecycle) -> None:
+    bundles.remove(life.place.directory)
+    assert "run the notebook from its first cell" in life.press("create")
+    assert "state: no container" in life.text()

@@ -8,10 +8,11 @@ Rules   - every button can be pressed at any time: what the specification forbid
 import html
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from minidocker.lab.bundles import OURS, Place
+from minidocker.lab.bundles import OURS, Place, edit
 from minidocker.lab.diagrams.processes import status_of
 from minidocker.lab.diagrams.runtime import NOTHING, state_machine, state_of
 from minidocker.lab.widgets.shown import ipywidgets, shown
@@ -29,10 +30,13 @@ BUTTONS = (
 
 
 class Lifecycle:
-    """One container of a bundle. In code: `life.press("create")`, then `print(life.text())`."""
+    """One container of a bundle. In code: `life.press("create")`, then `print(life.text())`.
 
-    def __init__(self, place: Place, bundle: Path, id: str) -> None:
-        self.place, self.bundle, self.id = place, bundle, id
+    command  what `create` writes into the bundle's config.json before, in case another cell has changed it meanwhile.
+    """
+
+    def __init__(self, place: Place, bundle: Path, id: str, command: Sequence[str]) -> None:
+        self.place, self.bundle, self.id, self.command = place, bundle, id, list(command)
         self.said = "Nothing was run yet."
 
     def press(self, button: str) -> str:
@@ -44,7 +48,13 @@ class Lifecycle:
             return self.said
         words: list[str | Path] = [button, self.id, *(["KILL"] if button == "kill" else [])]
         words[1:1] = ["--bundle", self.bundle] if button == "create" else []
-        answer = self.place.runtime(*words)
+        try:
+            if button == "create":
+                edit(self.bundle, process={"args": self.command})
+            answer = self.place.runtime(*words)
+        except OSError as error:
+            self.said = f"the place of the bundles is gone, run the notebook from its first cell: {error}"
+            return self.said
         if button == "kill" and not answer.status:
             self._await_end()
         refused = f"REFUSED (exit status {answer.status}): {answer.text}"
