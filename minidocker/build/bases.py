@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from minidocker.build.options import Options
 from minidocker.build.output import Output
-from minidocker.errors import InvalidArgument, NotFound
+from minidocker.errors import Conflict, InvalidArgument, NotFound
 from minidocker.oci.manifest import Platform
 from minidocker.oci.reference import Reference
 from minidocker.registry.credentials import ANONYMOUS
@@ -30,7 +30,7 @@ class Bases:
         if not self._options.pull:
             try:
                 image = self._engine.image_store.find(name)
-            except (NotFound, InvalidArgument):
+            except (NotFound, InvalidArgument, Conflict):  # Conflict: the name begins several IDs
                 image = None
             if image is not None and (wanted is None or _suits(image.config.platform, wanted)):
                 return image

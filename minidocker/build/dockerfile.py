@@ -226,11 +226,15 @@ def _flag_end(rest: str) -> int:
 
 
 def json_words(text: str) -> list[str] | None:
-    """The exec form: a JSON list of strings. None: it is not JSON. Raises InvalidArgument: a list of other things."""
-    if not text.lstrip().startswith("["):
+    """The exec form: a JSON list of strings. None: it is not JSON. Raises InvalidArgument: a list of other things.
+
+    What follows the list is passed over, as in Docker: `CMD ["a"] # comment` is the exec form.
+    """
+    text = text.lstrip()
+    if not text.startswith("["):
         return None
     try:
-        value = json.loads(text)
+        value, _ = json.JSONDecoder().raw_decode(text)
     except (ValueError, RecursionError):
         return None
     if not isinstance(value, list):
