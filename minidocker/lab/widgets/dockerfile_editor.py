@@ -5,6 +5,7 @@ Rules   - the text is written to the folder before it is predicted or built: wha
         - verdicts are words; a build runs in the kernel only as long as its button is pressed, and leaves no process.
 """
 
+import contextlib
 import html
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ NAME = "Dockerfile"
 _LONGEST_FILE_BYTES = 64 << 10
 _WORDS = {"start": "", "hit": "HIT", "miss": "MISS", "unknown": "cannot be known", "failed": "MISS, then failed"}
 _COLUMNS = ("step", "instruction", "predicted", "why", "happened", "agree")
+_CELL = 'style="text-align:left;padding-right:1em"'
 Row = tuple[str, ...]
 
 
@@ -61,7 +63,7 @@ class DockerfileEditor:
         self.happened, self.picture = (), None  # of another build than the one that is foretold now
         try:
             self.predicted = foresee(self.client, self.folder)
-        except MinidockerError as error:
+        except (MinidockerError, OSError) as error:  # OSError: the folder is gone
             self.predicted, self.message = [], str(error)
         self._show()
         return self.predicted
@@ -72,7 +74,7 @@ class DockerfileEditor:
         told: list[Any] = []
         try:
             self.client.images.build(str(self.folder), tag=self.tag, explain=True, progress=told.append)
-        except MinidockerError as error:
+        except (MinidockerError, OSError) as error:
             self.message = str(error)
         self.happened = read_build(told)
         self.picture = build_graph(told) if self.happened else None
@@ -123,8 +125,9 @@ class DockerfileEditor:
         shown_text = [text.value]  # what is put in by us is no edit
 
         def show() -> None:
-            shown_text[0] = self.read(files.value)
-            text.value = shown_text[0]
+            with contextlib.suppress(FileNotFoundError):
+                shown_text[0] = self.read(files.value)
+                text.value = shown_text[0]
             area.value = self._html()
 
         def edited(change: dict[str, Any]) -> None:
@@ -141,11 +144,9 @@ class DockerfileEditor:
         return ipywidgets.VBox([files, text, ipywidgets.HBox([predict, build]), area])
 
     def _html(self) -> str:
-        head = "".join(f'<th scope="col" style="text-align:left">{html.escape(cell)}</th>' for cell in _COLUMNS)
-        body = "".join(
-            "<tr>" + "".join(f'<td style="text-align:left">{html.escape(cell)}</td>' for cell in row) + "</tr>"
-            for row in self.rows()
-        )
+        head = "".join(f'<th scope="col" {_CELL}>{html.escape(cell)}</th>' for cell in _COLUMNS)
+        rows = ("".join(f"<td {_CELL}>{html.escape(cell)}</td>" for cell in row) for row in self.rows())
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if body else ""
         picture = self.picture._repr_mimebundle_().get("text/html", "") if self.picture else ""
         return f'<p role="status"><b>{html.escape(self.verdict())}</b></p>{table}{picture}'
