@@ -23,7 +23,7 @@ from pathlib import Path
 
 from minidocker.client import connect
 from minidocker.errors import MinidockerError
-from minidocker.lab import base_image, debian_image, registry, sandbox
+from minidocker.lab import base_image, debian_image, registry, sandbox, swap
 from minidocker.lab.isolated import EXEC_ROOT as ISOLATED_ROOT
 from minidocker.linux.cgroups import Cgroup
 from minidocker.network.bridge import default_network
@@ -244,14 +244,18 @@ def clean(_arguments: list[str]) -> None:
         subprocess.run(["systemctl", "daemon-reload"], check=False)
     if DATA_ROOT.exists():
         start_daemon()  # also after `stop`: containers live on without it, and it alone can remove them
-        for container in connect(SOCKET).containers.list(all=True):
+        client = connect(SOCKET)
+        for container in client.containers.list(all=True):
             container.remove(force=True)
+        for made in client.networks.list(filters={"type": ["custom"]}):
+            made.remove()
         stop_daemon()
         if network := default_network(EXEC_ROOT):
             network.remove()
         Cgroup.open(CGROUP_PARENT).prune()
     registry.stop(REGISTRY_ROOT)
     sandbox.uninstall()
+    swap.remove_abandoned()
     for path in (DATA_ROOT, EXEC_ROOT, LOGS, REGISTRY_ROOT, ISOLATED_ROOT):
         shutil.rmtree(path, ignore_errors=True)
 

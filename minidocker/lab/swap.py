@@ -98,7 +98,7 @@ def engine(
     Raises       SwapFailed: the engine does not start, or cannot load its first image.
     """
     texts = [definition_of(learned) for learned in definitions]
-    _remove_abandoned()
+    remove_abandoned()
     ROOT.mkdir(mode=0o711, parents=True, exist_ok=True)
     root = Path(tempfile.mkdtemp(prefix="", dir=ROOT))
     root.chmod(0o711)
@@ -233,7 +233,7 @@ def _guard(root: Path) -> "subprocess.Popen[bytes]":
         )  # fmt: skip
 
 
-def _remove_abandoned() -> None:
+def remove_abandoned() -> None:
     """Remove what a guard left that was killed, with the namespaces of a sandboxed kernel for instance."""
     for root in ROOT.glob("*"):
         with contextlib.suppress(OSError), (root / "lock").open() as lock:
