@@ -85,13 +85,18 @@ class Place:
         path = self.directory / "output" / str(self._count)
         path.parent.mkdir(exist_ok=True)
         command = [program, "--root", str(self.root(program)), *map(str, words)]
+        if words[0] in ("create", "run"):
+            self._outputs[str(words[-1])] = path
+            self._own_group(Path(words[words.index("--bundle") + 1]), str(words[-1]))
         with path.open("wb") as output:
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=COMMAND_TIMEOUT_SECONDS
             )
-        if words[0] in ("create", "run"):
-            self._outputs[str(words[-1])] = path
         return Answer(done.returncode, path.read_text(errors="replace").strip())
+
+    def _own_group(self, bundle: Path, id: str) -> None:
+        """Let config.json name a control group that no container of another place has, whatever its id."""
+        edit(bundle, linux={"cgroupsPath": f"/minidocker/{self.directory.name}-{id}"})
 
     def output(self, id: str) -> str:
         """What the container has written so far. Raises KeyError: it was not created here."""

@@ -44,6 +44,19 @@ def test_a_bundle_runs_and_its_output_and_status_are_kept(place: bundles.Place, 
     assert place.runtime("state", "first").status == 1
 
 
+def test_containers_of_two_places_may_have_the_same_id(place: bundles.Place, rootfs: bytes, tmp_path: Path) -> None:
+    other = bundles.Place(tmp_path / "other")
+    try:
+        pids = []
+        for each in (place, other):
+            assert each.runtime("create", "--bundle", each.make("b", ["sleep", "9"], [rootfs]), "same").status == 0
+            pids.append(each.runtime("state", "same").document()["pid"])
+        place.runtime("delete", "--force", "same")
+        assert _ended(pids[0]) and other.runtime("state", "same").document()["status"] == "created"
+    finally:
+        bundles.remove(other.directory)
+
+
 def test_what_edit_does_not_name_stays(place: bundles.Place, rootfs: bytes) -> None:
     bundle = place.make("one", ["true"], [rootfs])
     before = json.loads((bundle / "config.json").read_text())

@@ -15,6 +15,8 @@ from minidocker.lab.image_archive import ImageArchive, descriptors_in, listing
 from minidocker.lab.widgets.shown import ipywidgets, shown
 from minidocker.oci.digest import Digest
 
+LISTED = 60
+
 
 class ImageBrowser:
     """Choose a blob; see its content, its descriptors, and whether its bytes have the digest that names them.
@@ -72,7 +74,7 @@ class ImageBrowser:
         content = self.content()
         try:
             if self.chosen != TOP and self.blobs[self.chosen].kind == "layer":
-                return "\n".join(listing(content))
+                return "\n".join(listing(content, limit=LISTED))
             return json.dumps(json.loads(content), indent=2)
         except (ValueError, tarfile.TarError, zlib.error) as error:
             return f"{len(content)} bytes that can no longer be read: {error}"
