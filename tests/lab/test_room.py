@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from minidocker.errors import NotFound, Unavailable
+from minidocker.errors import Unavailable
 from minidocker.lab import room
 
 pytestmark = [
@@ -48,6 +48,17 @@ def _tags(address: str, repository: str) -> list[str]:
     return found
 
 
+def test_a_daemon_that_was_killed_is_followed_by_one_that_finds_its_containers(made: room.Room) -> None:
+    first = made.daemon()
+    container = first.containers.run("busybox", ["sleep", "600"], detach=True)
+    container.reload()
+    pid = container.attrs["State"]["Pid"]
+    os.kill(int((made.path / "daemon/exec/minidocker.pid").read_text()), signal.SIGKILL)
+    second = made.daemon(image="")
+    assert [one.id for one in second.containers.list()] == [container.id]
+    assert second.containers.get(container.id).attrs["State"]["Pid"] == pid
+
+
 def test_two_registries_can_share_one_storage(made: room.Room) -> None:
     first = made.registry()
     second = made.registry("second", storage_of="registry")
@@ -70,12 +81,11 @@ def test_a_folder_is_made_with_its_files_and_can_be_added_to(made: room.Room) ->
     assert (folder / "a").read_text() == "3" and (folder / "sub/b").read_text() == "2"
 
 
-def test_without_the_registry_program_it_is_said_what_is_missing(
-    made: room.Room, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(made, "_order", lambda *_: (_ for _ in ()).throw(NotFound("docker-registry is not installed")))
-    with pytest.raises(NotFound, match="not installed"):
-        made.registry()
+def test_what_a_server_lacks_is_told_by_the_keeper(made: room.Room) -> None:
+    with pytest.raises(Unavailable, match="File exists"):
+        made.folder("broken", {"config.yml": ""})
+        made.registry("broken")
+    assert made.registry("sound")  # the keeper lives on
 
 
 def test_a_closed_room_says_so() -> None:
