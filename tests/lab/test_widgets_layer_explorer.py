@@ -29,7 +29,7 @@ def _widget(explorer: LayerExplorer) -> list[Any]:
 
 
 def test_the_top_layer_is_shown_first_and_another_can_be_chosen(explorer: LayerExplorer) -> None:
-    _, layers, _, names, words = _widget(explorer)
+    _, layers, _, names, _, words = _widget(explorer)
     assert layers.value == 2 and [value for _, value in names.options] == ["/etc/motd", "/new"]
     assert "layer 2: adds 1, removes 1" in words.value
     assert "<li>layer 1 adds it (5 bytes)</li><li>layer 2 removes it</li>" in words.value
@@ -39,8 +39,20 @@ def test_the_top_layer_is_shown_first_and_another_can_be_chosen(explorer: LayerE
     assert "<code>/big</code>" in words.value and "2000000 bytes" in words.value
 
 
+def test_buttons_move_through_the_entries_and_stop_at_the_ends(explorer: LayerExplorer) -> None:
+    *_, names, steps, words = _widget(explorer)
+    back, on = steps.children
+    assert (back.description, on.description) == ("previous entry", "next entry")
+    seen = [names.value]
+    for button in (on, on, back, back):
+        button.click()
+        seen.append(names.value)
+    assert seen == ["/etc/motd", "/new", "/new", "/etc/motd", "/etc/motd"]
+    assert "made by <code>RUN &lt;b&gt;</code>" in words.value
+
+
 def test_names_can_be_filtered(explorer: LayerExplorer) -> None:
-    _, layers, contains, names, words = _widget(explorer)
+    _, layers, contains, names, _, words = _widget(explorer)
     layers.value, contains.value = 1, "big"
     assert [label for label, _ in names.options] == ["+ adds /big  2000000 bytes"]
     contains.value = "nowhere"

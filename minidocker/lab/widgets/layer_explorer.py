@@ -1,7 +1,8 @@
 """An image's layers, to walk through: what each adds, changes and removes, and what became of a name.
 
 Source  OCI image-spec, layer.md; ipywidgets documentation, "Widget List" (Select).
-Rules   - both lists are ordinary selections: arrow keys move in them, letters jump.
+Rules   - JupyterLab takes the arrow keys of a list for itself (it moves to the next cell): so what a list does can be
+          done by buttons as well: Tab moves to them, Enter presses them.
         - each thing that is shown is a method too, for readers without ipywidgets.
 """
 
@@ -59,16 +60,15 @@ class LayerExplorer:
         """Two lists, a filter and words; None without ipywidgets."""
         if ipywidgets is None:
             return None
-        layers = ipywidgets.Select(
-            options=[(self._option(layer), layer.number) for layer in reversed(self.layers)],
-            rows=max(len(self.layers), 2),
-            description="layer",
+        layers = ipywidgets.ToggleButtons(
+            options=[(self._option(layer), layer.number) for layer in reversed(self.layers)], description="layer"
         )
+        layers.style.button_width = "auto"
         contains = ipywidgets.Text(description="name has", placeholder="part of a name", continuous_update=False)
         names = ipywidgets.Select(options=[], rows=8, description="entry")
+        names.layout.width = "46em"
         words = ipywidgets.HTML()
-        for box in (layers, names):
-            box.layout.width = "46em"
+        steps = [ipywidgets.Button(description=f"{which} entry") for which in ("previous", "next")]
 
         def list_entries(_change: object = None) -> None:
             found = self.entries(layers.value, contains.value)
@@ -78,21 +78,28 @@ class LayerExplorer:
 
         def tell(_change: object = None) -> None:
             layer = self.layers[layers.value - 1]
-            made = f"<p>layer {layer.number}: {html.escape(', '.join(_counts(layer)))}</p>"
+            made = f"<p>layer {layer.number}: {html.escape(', '.join(_counts(layer)))}"
+            made += f"; made by <code>{html.escape(_short(layer.step))}</code></p>" if layer.step else "</p>"
             items = "".join(f"<li>{html.escape(line)}</li>" for line in self.story(names.value or ""))
             told = f"<p><code>{html.escape(names.value)}</code></p><ol>{items}</ol>" if names.value else ""
             words.value = f'<div role="status">{made}{told}</div>'
 
+        def move(by: int) -> None:
+            if names.index is not None:
+                names.index = min(max(names.index + by, 0), len(names.options) - 1)
+
+        for button, by in zip(steps, (-1, 1), strict=True):
+            button.on_click(lambda _button, by=by: move(by))
         layers.observe(list_entries, names="value")
         contains.observe(list_entries, names="value")
         names.observe(tell, names="value")
         list_entries()
         picture = ipywidgets.HTML(self.picture()._repr_mimebundle_().get("text/html", ""))
-        return ipywidgets.VBox([picture, layers, contains, names, words])
+        return ipywidgets.VBox([picture, layers, contains, names, ipywidgets.HBox(steps), words])
 
     def _option(self, layer: ImageLayer) -> str:
         place = " (base)" if layer.number == 1 else " (top)" if layer.number == len(self.layers) else ""
-        return f"{layer.number}{place}  {layer.size / 1e6:.1f} MB  {_short(layer.step)}"
+        return f"{layer.number}{place}"
 
     def _repr_mimebundle_(self, **options: object) -> dict[str, Any]:
         bundle = self.picture()._repr_mimebundle_()
