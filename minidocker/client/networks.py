@@ -54,11 +54,13 @@ class Networks:
         return Network(self.transport, document(self.transport.request("GET", f"/networks/{quote(name)}").json()))
 
     def create(self, name: str, *, driver: str = "bridge", subnet: str = "", gateway: str = "", internal: bool = False,
+               enable_ipv6: bool = False,
                labels: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None) -> Network:
-        """Make a network; `subnet` in CIDR form, else the daemon chooses one."""
+        """Make a network; `subnet` in CIDR form, else the daemon chooses one. enable_ipv6: it has a subnet of IPv6 too."""
         pool = {key: value for key, value in (("Subnet", subnet), ("Gateway", gateway)) if value}
         body: Document = {
             "Name": name, "Driver": driver, "CheckDuplicate": True, "Internal": internal,
+            "EnableIPv6": enable_ipv6,
             "IPAM": {"Driver": "default", "Config": [pool] if pool else []},
             "Labels": dict(labels or {}), "Options": dict(options or {}),
         }
