@@ -56,7 +56,7 @@ class Networks:
     def create(self, name: str, *, driver: str = "bridge", subnet: str = "", gateway: str = "", internal: bool = False,
                enable_ipv6: bool = False,
                labels: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None) -> Network:
-        """Make a network; `subnet` in CIDR form, else the daemon chooses one. enable_ipv6: it has a subnet of IPv6 too."""
+        """Make a network; `subnet` in CIDR form, else the daemon chooses one. enable_ipv6: one of IPv6 too."""
         pool = {key: value for key, value in (("Subnet", subnet), ("Gateway", gateway)) if value}
         body: Document = {
             "Name": name, "Driver": driver, "CheckDuplicate": True, "Internal": internal,
