@@ -1,6 +1,7 @@
 """`%%isolated`: what a cell makes dies with it, however the cell ends; the notebook's own process never changes."""
 
 import os
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,10 @@ def isolation() -> Iterator[Isolation]:
     made.close()
 
 
+# Mount points of daemons that other tests run at the same time.
+OTHERS = re.compile(r"(\S+ ){4}/(tmp|var/lib/minidocker|run/minidocker)")
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind() -> Iterator[None]:
     before = _traces()
@@ -32,7 +37,8 @@ def nothing_is_left_behind() -> Iterator[None]:
 def _traces() -> tuple[Any, ...]:
     top, name = Path("/sys/fs/cgroup"), CGROUP_PREFIX[1:]  # deeper ones are of cells in containers
     groups = [*top.glob(f"{name}*"), *top.glob(f"*/{name}*")]
-    return Path("/proc/self/mountinfo").read_text(), socket.gethostname(), groups
+    mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if not OTHERS.match(line)]
+    return mounts, socket.gethostname(), groups
 
 
 def _outputs(isolation: Isolation, code: str, **options: Any) -> list[tuple[str, Any]]:
