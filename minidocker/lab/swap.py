@@ -170,9 +170,10 @@ def _log(root: Path) -> list[str]:
 def _start(root: Path, network: bool) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-c", _DAEMON, "--data-root", str(root / "data"), "--exec-root", str(root / "exec")]
     command += ["-H", _url(root), *([] if network else ["--bridge", "none"])]
+    path = [str(root / "code"), *filter(None, [os.environ.get("PYTHONPATH")])]
     with (root / "log").open("ab") as log:
         return subprocess.Popen(
-            command, env=os.environ | {"PYTHONPATH": str(root / "code")}, cwd="/",
+            command, env=os.environ | {"PYTHONPATH": os.pathsep.join(path)}, cwd="/",
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
 

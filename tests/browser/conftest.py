@@ -35,7 +35,7 @@ CHROMIUM_FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-TIMEOUT_SECONDS = 15
+TIMEOUT_SECONDS = 60
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,9 @@ class Page:
 
     def __init__(self, dashboard: "Dashboard") -> None:
         self.dashboard = dashboard
-        self.choice = ipywidgets.Select(options=[], description="container", rows=6)
-        self.choice.layout.width = "34em"
+        # No list to scroll in: JupyterLab keeps the arrow keys of those for itself.
+        self.choice = ipywidgets.ToggleButtons(options=[], description="container")
+        self.choice.style.button_width = "auto"
         self.command = ipywidgets.Text(value="ps", description="command", continuous_update=False)
         self.words, self.table, self.output, self.plot = (ipywidgets.HTML() for _ in range(4))
         self.others = {kind: ipywidgets.HTML() for kind in ("images", "volumes", "networks")}
