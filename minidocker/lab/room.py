@@ -5,10 +5,12 @@ Rules   - neither `atexit` nor `finally` runs in a kernel that is killed. So a k
           everything and reads orders from a pipe whose only writer is the kernel; at the pipe's end it tidies up.
         - all servers listen on loopback or on a UNIX socket; nothing of the machine's own daemon is touched.
         - one room for each kernel: `begin` closes the one before.
+        - a keeper that is killed, as with a sandboxed kernel's namespaces, leaves files: the next sweep removes them.
 
     kernel --orders, one JSON line each--> keeper --starts and ends--> registries, daemons
 """
 
+import fcntl
 import json
 import socket
 import subprocess
@@ -30,6 +32,7 @@ from minidocker.storage import trees
 # On the filesystem of the course's images, since an overlay cannot have its writable layer on another overlay.
 HOME = Path("/var/lib/minidocker")
 IMAGE = "busybox"
+PREFIX, LOCK = "room-", "lock"
 _TIMEOUT_SECONDS = 20.0
 _LOOK_AGAIN_SECONDS = 0.02
 
@@ -38,13 +41,15 @@ class Room:
     """A directory (`path`) with servers in it. `close()` ends them and removes it; so does the kernel's end."""
 
     def __init__(self) -> None:
-        parent = HOME if HOME.is_dir() else Path(tempfile.gettempdir())
-        self.path = Path(tempfile.mkdtemp(prefix="room-", dir=parent))
-        # A session of its own, so that what interrupts or hangs up the kernel spares it.
-        self._keeper = subprocess.Popen(
-            [sys.executable, "-m", "minidocker.lab.room", str(self.path)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True,
-        )  # fmt: skip
+        sweep()
+        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_parent()))
+        # A session of its own, so that what interrupts or hangs up the kernel spares it. It alone keeps the lock.
+        with (self.path / LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._keeper = subprocess.Popen(
+                [sys.executable, "-m", "minidocker.lab.room", str(self.path)], pass_fds=[lock.fileno()], cwd="/",
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
 
     def folder(self, name: str, files: "dict[str, str] | None" = None) -> Path:
         """A directory in the room, with the given text files in it (name -> text); others of its files stay."""
@@ -66,6 +71,7 @@ class Room:
     def daemon(self, name: str = "daemon", *, image: str = IMAGE, load_from: Client | None = None) -> Client:
         """Start a daemon of its own, without network, and load `image` into it from the course's daemon.
 
+        name       of an earlier one that has ended: the new one goes on with what that has left.
         load_from  the daemon that has the image; None: the course's.
         Raises     Unavailable: it does not answer (its log is quoted).
         """
@@ -101,6 +107,18 @@ class Room:
         self._keeper.stdout.close()
 
 
+def _parent() -> Path:
+    return HOME if HOME.is_dir() else Path(tempfile.gettempdir())
+
+
+def sweep() -> None:
+    """Remove the rooms whose keepers were killed, with the namespaces of a sandboxed kernel for instance."""
+    for place in _parent().glob(f"{PREFIX}*"):
+        with suppress(OSError), (place / LOCK).open() as lock:  # a keeper that lives has the lock
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            trees.remove(place)
+
+
 _open: list[Room] = []  # at most one: the kernel's
 
 
@@ -128,10 +146,10 @@ def _registry(root: Path, storage_of: str, ends: ExitStack) -> str:
 
 
 def _daemon(root: Path, _storage_of: str, ends: ExitStack) -> str:
-    root.mkdir()
+    root.mkdir(exist_ok=True)
     url = f"unix://{root}/d.sock"
     roots = ["--data-root", str(root / "data"), "--exec-root", str(root / "exec"), "-H", url]
-    with (root / "log").open("wb") as log:
+    with (root / "log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "minidocker.daemon.main", *roots, "--bridge", "none", "--cgroup-parent",
              f"/minidocker-{root.parent.name}-{root.name}"],

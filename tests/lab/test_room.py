@@ -118,3 +118,12 @@ def test_the_room_ends_with_its_kernel(number: int, leftovers: Any) -> None:
     while path.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not path.exists()
+
+
+def test_a_room_whose_keeper_was_killed_is_swept_and_one_in_use_is_not(made: room.Room) -> None:
+    abandoned = room.Room()
+    (abandoned.path / "files").mkdir()
+    abandoned._keeper.kill()
+    abandoned._keeper.communicate()
+    room.sweep()
+    assert not abandoned.path.exists() and made.path.is_dir()
