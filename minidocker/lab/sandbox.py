@@ -30,8 +30,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from minidocker.errors import MinidockerError
+from minidocker.lab import room, session
 from minidocker.lab import sandbox_wires as wires
-from minidocker.lab import session
 from minidocker.lab.isolated import EXEC_ROOT
 from minidocker.linux import namespaces, process
 from minidocker.linux.cgroups import Cgroup, Limits
@@ -217,6 +217,8 @@ def _end_session(identity: str) -> None:
     """What the kernel has started in the daemon ends with it: its session's own guard has died with the namespaces."""
     with contextlib.suppress(OSError, MinidockerError):  # there is no daemon, then there is nothing to end
         session.main([identity])
+    with contextlib.suppress(OSError, MinidockerError):  # so has the keeper of its room
+        room.sweep()
 
 
 # ---------------------------------------------------------------- pid 1

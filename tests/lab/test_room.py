@@ -49,12 +49,12 @@ def _tags(address: str, repository: str) -> list[str]:
 
 
 def test_a_daemon_that_was_killed_is_followed_by_one_that_finds_its_containers(made: room.Room) -> None:
-    first = made.daemon()
+    first: Any = made.daemon()
     container = first.containers.run("busybox", ["sleep", "600"], detach=True)
     container.reload()
     pid = container.attrs["State"]["Pid"]
     os.kill(int((made.path / "daemon/exec/minidocker.pid").read_text()), signal.SIGKILL)
-    second = made.daemon(image="")
+    second: Any = made.daemon(image="")
     assert [one.id for one in second.containers.list()] == [container.id]
     assert second.containers.get(container.id).attrs["State"]["Pid"] == pid
 

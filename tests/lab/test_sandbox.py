@@ -257,3 +257,11 @@ def test_a_kernel_that_cannot_be_isolated_does_not_start(tmp_path: Path, left: L
     done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, cwd=services.CHECKOUT)
     assert done.returncode == 1
     assert "so it was not started" in done.stderr
+
+
+def test_a_room_goes_with_a_kernel_that_is_killed(kernel: Kernel) -> None:
+    path = Path(kernel.run("from minidocker.lab import room; print(room.begin().path)").strip())
+    assert path.is_dir()
+    kernel.send("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\nos._exit(3)")  # process 1 ignores the first
+    _wait(kernel.ended, "the kernel did not end")
+    _wait(lambda: not path.exists(), f"{path} is left")
