@@ -35,6 +35,7 @@ IMAGE = "busybox"
 PREFIX, LOCK = "room-", "lock"
 _TIMEOUT_SECONDS = 20.0
 _LOOK_AGAIN_SECONDS = 0.02
+_PLUGIN_SECONDS = 2  # so that one that hangs is seen to
 
 
 class Room:
@@ -71,7 +72,8 @@ class Room:
     def daemon(self, name: str = "daemon", *, image: str = IMAGE, load_from: Client | None = None) -> Client:
         """Start a daemon of its own, without network, and load `image` into it from the course's daemon.
 
-        name       of an earlier one that has ended: the new one goes on with what that has left.
+        name       its directory in the room; plugins have their sockets in `plugins` below it, and 2 s for an answer.
+                   That of an earlier one that has ended: the new one goes on with what that has left.
         load_from  the daemon that has the image; None: the course's.
         Raises     Unavailable: it does not answer (its log is quoted).
         """
@@ -152,7 +154,8 @@ def _daemon(root: Path, _storage_of: str, ends: ExitStack) -> str:
     with (root / "log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "minidocker.daemon.main", *roots, "--bridge", "none", "--cgroup-parent",
-             f"/minidocker-{root.parent.name}-{root.name}"],
+             f"/minidocker-{root.parent.name}-{root.name}", "--plugin-socket-dir", str(root / "plugins"),
+             "--plugin-timeout", str(_PLUGIN_SECONDS)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True,
         )  # fmt: skip
     ends.callback(_end_daemon, process, url, f"/minidocker-{root.parent.name}-{root.name}")

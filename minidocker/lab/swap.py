@@ -87,6 +87,7 @@ def engine(
     definitions: Sequence[Learned | Definition] = (),
     network: bool = True,
     busybox: bool = True,
+    flags: Sequence[str] = (),
 ) -> Iterator[Swapped]:
     """Run an engine whose modules are followed by other code; at the end of the block nothing of it is left.
 
@@ -95,6 +96,7 @@ def engine(
     definitions  the learner's functions and classes.
     network      False: without a bridge, which is faster; containers have their loopback only.
     busybox      False: without the image `busybox`, which is loaded through the swapped engine otherwise.
+    flags        of its daemon, such as ["--plugin-socket-dir", "/somewhere"].
     Raises       SwapFailed: the engine does not start, or cannot load its first image.
     """
     texts = [definition_of(learned) for learned in definitions]
@@ -106,7 +108,7 @@ def engine(
     client = connect(_url(root))
     try:
         extend(root / "code", additions, texts)
-        daemon = _start(root, network)
+        daemon = _start(root, network, flags)
         archive = _archive() if busybox else b""  # made while the daemon starts
         _wait_for(daemon, root)
         if busybox:
@@ -167,9 +169,9 @@ def _log(root: Path) -> list[str]:
     return (root / "log").read_text(errors="replace").splitlines()
 
 
-def _start(root: Path, network: bool) -> "subprocess.Popen[bytes]":
+def _start(root: Path, network: bool, flags: Sequence[str]) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-c", _DAEMON, "--data-root", str(root / "data"), "--exec-root", str(root / "exec")]
-    command += ["-H", _url(root), *([] if network else ["--bridge", "none"])]
+    command += ["-H", _url(root), *([] if network else ["--bridge", "none"]), *flags]
     path = [str(root / "code"), *filter(None, [os.environ.get("PYTHONPATH")])]
     with (root / "log").open("ab") as log:
         return subprocess.Popen(
