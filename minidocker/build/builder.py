@@ -19,10 +19,11 @@ from minidocker.build.arguments import Arguments, of_platforms
 from minidocker.build.cache import Decision
 from minidocker.build.context import Context
 from minidocker.build.expansion import Lexer
-from minidocker.build.instructions import Arg, Instruction, Plan, Stage
+from minidocker.build.instructions import Arg, Instruction
 from minidocker.build.options import Options
 from minidocker.build.output import Output
 from minidocker.build.running import CommandFailed
+from minidocker.build.stages import Plan, Stage
 from minidocker.build.steps import State, Steps
 from minidocker.errors import InvalidArgument, MinidockerError
 from minidocker.oci.manifest import Platform

@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minidocker.build import dockerfile, fetching, instructions, repository
+from minidocker.build import dockerfile, fetching, repository, stages
 from minidocker.build.builder import Build
 from minidocker.build.context import Context
 from minidocker.build.dockerfile import DOCKERFILE_LIMIT_BYTES
-from minidocker.build.instructions import Plan
 from minidocker.build.options import Options
 from minidocker.build.output import Output
+from minidocker.build.stages import Plan
 from minidocker.errors import Breakout, InvalidArgument, NotFound
 from minidocker.patterns import BadPattern, IgnoreList, clean, read_ignore_file
 from minidocker.registry.client import in_thread
@@ -117,7 +117,7 @@ def prepare(options: Options, context: Context) -> tuple[Plan, Options]:
             raise InvalidArgument(f"Cannot locate specified Dockerfile: {name}") from None
     if not content:
         raise InvalidArgument(f"the Dockerfile ({name}) cannot be empty")
-    plan = instructions.plan(dockerfile.parse(content))
+    plan = stages.plan(dockerfile.parse(content))
     if options.target:
         plan = plan.until(options.target)
     _leave_out(context, (IGNORE_FILE, path))

@@ -118,7 +118,7 @@ def apply(instruction: Instruction, config: ExecutionConfig, *, command_given: b
         words = command_words(instruction.command, config)
         return Outcome(replace(config, cmd=words), f"CMD {go_quoted_list(words)}")
     if isinstance(instruction, Entrypoint):
-        words = command_words(instruction.command, config)
+        words = command_words(instruction.command, config) if instruction.command.words else []
         kept = config.cmd if command_given else None
         return Outcome(replace(config, entrypoint=words or None, cmd=kept), f"ENTRYPOINT {go_quoted_list(words)}")
     if isinstance(instruction, HealthcheckCommand):

@@ -93,10 +93,14 @@ def parse(content: bytes) -> Dockerfile:
     return Dockerfile(lines, reader.escape, tuple(warnings))
 
 
+def lines_of(text: str, escape: str = "\\") -> list[Line]:
+    """The instructions of a text that has no parser directives. Raises ParseError."""
+    return _Reader(text.split("\n"), escape=escape).lines()
+
+
 def parse_one(text: str, escape: str = "\\") -> Line:
     """One instruction, such as an ONBUILD trigger. Raises InvalidArgument: none, or several."""
-    reader = _Reader(text.split("\n"), escape=escape)
-    lines = list(reader.lines())
+    lines = lines_of(text, escape)
     if len(lines) != 1:
         raise InvalidArgument("onbuild trigger should be a single expression")
     return lines[0]
@@ -126,7 +130,7 @@ class _Reader:
                 raise ParseError(number, f"invalid escape token '{match[2]}' does not match ` or \\")
         return seen.get("escape", "\\")
 
-    def lines(self) -> "list[Line]":
+    def lines(self) -> list[Line]:
         found = []
         while self._at < len(self._raw):
             text = self._raw[self._at].lstrip()

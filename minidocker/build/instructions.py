@@ -1,7 +1,7 @@
-"""What each instruction's words mean: lines of a Dockerfile become typed instructions, in stages.
+"""What each instruction's words mean: lines of a Dockerfile become typed instructions.
 
 Source  Dockerfile reference; moby/buildkit frontend/dockerfile/instructions (rules and the texts of refusals).
-Rules   - pure, and before anything runs: a Dockerfile with a wrong instruction at its end builds nothing.
+Rules   - pure: what stands where, among the other instructions, is in `stages`.
         - variables are not put in here but when the step's turn comes, since they depend on the steps before.
 """
 
@@ -12,7 +12,7 @@ from typing import NoReturn
 import msgspec
 
 from minidocker.build import dockerfile, healthcheck
-from minidocker.build.dockerfile import Dockerfile, Heredoc, Line, ParseError, json_words
+from minidocker.build.dockerfile import Heredoc, Line, ParseError, json_words
 from minidocker.build.expansion import go_quoted, split
 from minidocker.errors import InvalidArgument
 from minidocker.oci.image_config import Healthcheck
@@ -135,68 +135,22 @@ class From(Instruction, frozen=True):
     stage: str
 
 
-class Stage(msgspec.Struct, frozen=True):
-    """A FROM and what follows it. `name` is "" without AS."""
-
-    start: From
-    steps: tuple[Instruction, ...]
-
-    @property
-    def name(self) -> str:
-        return self.start.stage
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """The whole Dockerfile: ARGs before the first FROM, and the stages."""
-
-    arguments: tuple[Arg, ...]
-    stages: tuple[Stage, ...]
-    escape: str = "\\"
-    warnings: tuple[str, ...] = ()
-
-    def until(self, target: str) -> "Plan":
-        """Without the stages behind `target`: a name in any case, or a number from 0. Raises InvalidArgument."""
-        names = [stage.name for stage in self.stages]
-        if target.lower() in names:
-            index = names.index(target.lower())
-        elif target.isascii() and target.isdecimal() and int(target) < len(names):
-            index = int(target)
-        else:
-            raise InvalidArgument(f"failed to reach build target {target} in Dockerfile")
-        return msgspec.structs.replace(self, stages=self.stages[: index + 1])
-
-
-def plan(file: Dockerfile) -> Plan:
-    """All instructions of a Dockerfile. Raises ParseError, InvalidArgument."""
-    arguments: list[Arg] = []
-    stages: list[tuple[From, list[Instruction]]] = []
-    for line in file.lines:
-        instruction = read(line, file.escape)
-        if isinstance(instruction, From):
-            stages.append((instruction, []))
-        elif stages:
-            stages[-1][1].append(instruction)
-        elif isinstance(instruction, Arg):
-            arguments.append(instruction)
-        else:
-            raise ParseError(line.number, "no build stage in current context")
-    if not stages:
-        raise InvalidArgument("no build stage in current context")
-    made = tuple(Stage(start, tuple(steps)) for start, steps in stages)
-    return Plan(tuple(arguments), made, file.escape, file.warnings)
-
-
 def read(line: Line, escape: str = "\\") -> Instruction:
     """One line's instruction. Raises ParseError: the text names the line."""
-    reader = _READERS.get(line.name)
-    if reader is None:
-        raise ParseError(line.number, f"unknown instruction: {line.name}")
     try:
-        return reader(line, escape)
+        return interpret(line, escape)
     except ParseError:
         raise
     except InvalidArgument as error:
         raise ParseError(line.number, error) from None
+
+
+def interpret(line: Line, escape: str = "\\") -> Instruction:
+    """`read` for who names no lines. Raises InvalidArgument."""
+    reader = _READERS.get(line.name)
+    if reader is None:
+        raise InvalidArgument(f"unknown instruction: {line.name}")
+    return reader(line, escape)
 
 
 def trigger(text: str, escape: str = "\\") -> Instruction:
@@ -288,7 +242,9 @@ def _arg(line: Line, escape: str) -> Arg:
 def _command(line: Line) -> CommandLine:
     _flags(line)
     words = json_words(line.rest)
-    return CommandLine((line.rest,), True) if words is None else CommandLine(tuple(words), False)
+    if words is not None:
+        return CommandLine(tuple(words), False)
+    return CommandLine((line.rest,) if line.rest else (), True)
 
 
 def _run(line: Line, _: str) -> Run:

@@ -7,13 +7,15 @@ Rules   - a commit's layer is the container's upper directory, read while the co
 """
 
 import platform
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minidocker.engine import changes, clock
+import msgspec
+
+from minidocker.engine import clock
 from minidocker.engine.container import DEAD, PAUSED, RESTARTING, Container
 from minidocker.engine.copying import PLACEHOLDERS
 from minidocker.errors import Conflict, InvalidArgument
@@ -40,11 +42,11 @@ class Wanted:
     """What the new image is to be.
 
     reference  its name; None: none.
-    changes    Dockerfile instructions, see `changes.apply`.
+    change     what its configuration becomes (Dockerfile instructions, which this room does not know).
     """
 
     reference: Reference | None = None
-    changes: Sequence[str] = ()
+    change: Callable[[ExecutionConfig], ExecutionConfig] = lambda config: config
     comment: str = ""
     author: str = ""
 
@@ -80,7 +82,7 @@ class Committing:
         if container.record.removing or container.removed:
             raise Conflict(f"You cannot commit container {container.id} which is being removed")
         own = execution_of(container)
-        merged = changes.over(changes.apply(own if config is None else config, wanted.changes), own)
+        merged = over(wanted.change(own if config is None else config), own)
         parent = self._engine.image_store.get(Digest(container.record.image_id))
         async with self._engine.images.making(), self._frozen(container, pause=pause):
             image = await in_thread(self._commit, container, parent, merged, wanted)
@@ -160,7 +162,7 @@ class Committing:
         platform_text  what the files are for ("linux/arm64"); "": this machine.
         Raises         InvalidArgument: changes, platform, not an archive. VerificationError: damaged. Breakout.
         """
-        config = changes.apply(ExecutionConfig(), wanted.changes)
+        config = wanted.change(ExecutionConfig())
         target = Platform.of_machine(platform.machine())
         if platform_text not in ("", target.os):
             target = Platform.parse(platform_text)
@@ -238,4 +240,30 @@ def execution_of(container: Container) -> ExecutionConfig:
         stop_timeout=config.stop_timeout,
         on_build=config.on_build,
         shell=config.shell,
+    )
+
+
+def over(config: ExecutionConfig, below: ExecutionConfig) -> ExecutionConfig:
+    """`config` with the values of `below` for what it leaves open: a committed image's over its container's; pure."""
+    given = {entry.partition("=")[0] for entry in config.env or []}
+    env = [*(config.env or []), *(entry for entry in below.env or [] if entry.partition("=")[0] not in given)]
+    command, entrypoint = config.cmd, config.entrypoint
+    if not entrypoint:
+        command = command or below.cmd
+        entrypoint = below.entrypoint if entrypoint is None else entrypoint
+    return msgspec.structs.replace(
+        config,
+        user=config.user or below.user,
+        exposed_ports={**(below.exposed_ports or {}), **(config.exposed_ports or {})} or None,
+        env=env or None,
+        cmd=command,
+        entrypoint=entrypoint or None,
+        labels={**(below.labels or {}), **(config.labels or {})} or None,
+        working_dir=config.working_dir or below.working_dir,
+        volumes={**(below.volumes or {}), **(config.volumes or {})} or None,
+        stop_signal=config.stop_signal or below.stop_signal,
+        stop_timeout=below.stop_timeout if config.stop_timeout is None else config.stop_timeout,
+        healthcheck=config.healthcheck or below.healthcheck,
+        shell=config.shell or below.shell,
+        on_build=config.on_build or below.on_build,
     )

@@ -24,8 +24,9 @@ from minidocker.build.builds import prepare
 from minidocker.build.cache import decide
 from minidocker.build.context import Context
 from minidocker.build.expansion import Lexer
-from minidocker.build.instructions import Arg, Cmd, Copy, Instruction, Maintainer, Plan, Run, Stage, Text
+from minidocker.build.instructions import Arg, Cmd, Copy, Instruction, Maintainer, Run, Text
 from minidocker.build.options import Options
+from minidocker.build.stages import Plan, Stage
 from minidocker.build.steps import run_words
 from minidocker.client.client import Client
 from minidocker.client.context import ignore_list, pack

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from minidocker.build import dockerfile, healthcheck, instructions
+from minidocker.build import dockerfile, healthcheck, stages
 from minidocker.build.arguments import Arguments
 from minidocker.build.expansion import Lexer, go_quoted, split
 from minidocker.build.instructions import Copy, Run
@@ -43,7 +43,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_it() -> None:
 
 def test_here_documents_belong_to_their_instruction() -> None:
     text = "FROM x\nRUN <<A cat\nFROM no\nA\nCOPY <<-'B' <<C /d/\n\tb\n\tB\nc\nC\nCMD [\"<<D\"]\n"
-    run, copy, cmd = (instructions.plan(dockerfile.parse(text.encode())).stages[0]).steps
+    run, copy, cmd = (stages.plan(dockerfile.parse(text.encode())).stages[0]).steps
     assert isinstance(run, Run) and run.line.heredocs[0].content == "FROM no\n"
     assert isinstance(copy, Copy) and copy.sources == ()
     assert [(d.name, d.content, d.expand) for d in copy.documents] == [("B", "b\n", False), ("C", "c\n", True)]

@@ -7,11 +7,13 @@ Rules   - archives are streamed both ways; neither memory nor a thread waits for
 """
 
 import base64
+from functools import partial
 
 import msgspec
 from aiohttp import web
 
 from minidocker import typed
+from minidocker.build import changes as configuration_changes
 from minidocker.daemon import app as http
 from minidocker.daemon import pipes
 from minidocker.daemon.routes.containers import container_of
@@ -97,7 +99,7 @@ async def commit(request: web.Request) -> web.Response:
     container = engine.containers.get(query.get("container", ""))
     wanted = committing.Wanted(
         committing.reference_of(query.get("repo", ""), query.get("tag", ""), "commit to"),
-        query.getall("changes", []),
+        partial(configuration_changes.apply, changes=query.getall("changes", [])),
         query.get("comment", ""),
         query.get("author", ""),
     )

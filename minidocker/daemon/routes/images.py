@@ -10,11 +10,13 @@ Rules   - a pull, push or load that fails before its first line of progress is a
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
+from minidocker.build import changes
 from minidocker.daemon import app as http
 from minidocker.daemon import pipes
 from minidocker.daemon import progress as lines
@@ -147,7 +149,7 @@ async def _import(request: web.Request) -> web.StreamResponse:
     committed = request.app[http.ENGINE].committing
     wanted = committing.Wanted(
         committing.reference_of(query.get("repo", ""), query.get("tag", ""), "import"),
-        query.getall("changes", []),
+        partial(changes.apply, changes=query.getall("changes", [])),
         query.get("message", "") or "Imported from -",
     )
 
