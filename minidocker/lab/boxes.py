@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from minidocker.errors import MinidockerError
-from minidocker.linux import process
+from minidocker.linux import netlink, process
 from minidocker.linux.namespaces import CloneFlag, setns, unshare
 
 ANSWERED, SILENCE = "answered", "no answer"
@@ -45,6 +45,13 @@ class Box:
         home = self._home.pop()
         setns(home, CloneFlag.NEWNET)
         os.close(home)
+
+    def plug(self, peer: str, address: str, *, bridge: str = "", gateway: str = "") -> None:
+        """A cable to the host: `peer` is the host's end, in a bridge or in none; ours is eth0, with the address."""
+        netlink.create_veth(peer, netlink.link_index(bridge) if bridge else 0, "eth0", self.pid, "", 1500)
+        with self:
+            plan = {"name": "eth0", "addresses": [address], "gateway": gateway}
+            netlink.configure_interfaces({"interfaces": [plan]})
 
     def ping(self, address: str) -> str:
         """Ask once from inside: "answered", "no answer", or what the kernel says."""

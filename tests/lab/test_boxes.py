@@ -15,11 +15,9 @@ from minidocker.lab.boxes import Box, Capture, ask, ping
 from minidocker.linux import netlink
 import os
 box, other = Box(), Box()
-bridge = netlink.create_bridge("br0", "10.1.0.1/24", "02:42:00:00:00:01", 1500)
-for number, one in ((2, box), (3, other)):
-    netlink.create_veth(f"veth{number}", bridge, "eth0", one.pid, "", 1500)
-    with one:
-        netlink.configure_interfaces({"interfaces": [{"name": "eth0", "addresses": [f"10.1.0.{number}/24"]}]})
+netlink.create_bridge("br0", "10.1.0.1/24", "02:42:00:00:00:01", 1500)
+box.plug("veth2", "10.1.0.2/24", bridge="br0")
+other.plug("veth3", "10.1.0.3/24", bridge="br0", gateway="10.1.0.1")
 """
 
 
@@ -72,6 +70,23 @@ wire.close()
     assert seen["told"] == ["10.1.0.3", "Connection refused", "10.1.0.1", "no answer"]
     assert any(line.startswith("10.1.0.3:") and line.endswith("> 10.1.0.2:80 TCP") for line in seen["heard"])
     assert seen["nothing"] == []
+
+
+@needs_root
+def test_a_plug_in_no_bridge_and_one_with_a_gateway(isolation: Isolation) -> None:
+    code = (
+        WORLD
+        + """
+lone = Box()
+lone.plug("cable", "203.0.113.9/24")
+netlink.add_address("cable", "203.0.113.1/24")
+masters = {link.name: link.master for link in netlink.links()}
+plugged = [masters["cable"], masters["veth2"] == netlink.link_index("br0")]
+told = [lone.ping("203.0.113.1"), other.ping("203.0.113.1"), box.ping("203.0.113.1")]
+"""
+    )
+    seen = isolation.run(code, wanted=("plugged", "told"))
+    assert seen == {"plugged": [0, True], "told": ["answered", "answered", "Network is unreachable"]}
 
 
 def test_packets_are_told_in_words() -> None:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from minidocker.errors import Unavailable
+from minidocker.errors import MinidockerError, Unavailable
 from minidocker.lab import room
+from minidocker.lab.plugin_server import Body, PluginServer
 
 pytestmark = [
     pytest.mark.needs_root,
@@ -73,6 +75,24 @@ def test_a_daemon_of_the_room_knows_no_image_of_the_course(made: room.Room) -> N
     daemon = made.daemon(image="")
     assert not daemon.images.list(all=True)
     assert str(made.path) in str(daemon.info()["DockerRootDir"])
+
+
+def test_a_daemon_of_the_room_has_plugins_of_its_own_and_little_patience(made: room.Room) -> None:
+    daemon, released = made.daemon(image=""), threading.Event()
+
+    def answer(method: str, asked: Body) -> Body:
+        if method == "VolumeDriver.Remove":
+            released.wait()
+        return {"Implements": ["VolumeDriver"]} if method == "Plugin.Activate" else {}
+
+    plugin = PluginServer(made.path / "daemon/plugins/own.sock", answer)
+    try:
+        volume = daemon.volumes.create("kept", driver="own")
+        with pytest.raises(MinidockerError, match="within 2 seconds"):
+            volume.remove()
+    finally:
+        released.set()
+        plugin.close()
 
 
 def test_a_folder_is_made_with_its_files_and_can_be_added_to(made: room.Room) -> None:

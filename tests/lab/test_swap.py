@@ -110,6 +110,11 @@ def test_the_engine_is_whole_with_a_network_of_its_own(roots: list[Path]) -> Non
         assert all(word in kinds for word in ("/sys/fs/cgroup", "table ip", str(engine.root), "minidock-"))
 
 
+def test_the_daemon_gets_the_flags_that_are_asked_for(roots: list[Path]) -> None:
+    with swap.engine({}, network=False, busybox=False, flags=["--log-driver", "none"]) as engine:
+        assert engine.client.info()["LoggingDriver"] == "none"
+
+
 @pytest.mark.parametrize(
     ("additions", "words"),
     [
