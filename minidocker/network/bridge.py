@@ -25,7 +25,7 @@ from ipaddress import (
 )
 from pathlib import Path
 
-from minidocker.errors import Forbidden, InvalidArgument
+from minidocker.errors import Forbidden, InvalidArgument, Unavailable
 from minidocker.linux import netlink
 from minidocker.network import host
 from minidocker.network.addresses import Address, AddressPool, mac_of
@@ -154,10 +154,10 @@ class BridgeNetwork:
         wish: Address | None = requested or next((address for address in left if address.version == 4), None)
         wish6: Address | None = requested6 or next((address for address in left if address.version == 6), None)
         self._collect(_LINGER_SECONDS, {wish, wish6})
-        address = pool.take(wish)
+        address = self._taken(pool, wish)
         assert isinstance(address, IPv4Address)
         try:
-            address6 = pool6.take(wish6) if pool6 is not None else None
+            address6 = self._taken(pool6, wish6) if pool6 is not None else None
         except BaseException:
             pool.release(address)
             raise
@@ -178,6 +178,14 @@ class BridgeNetwork:
             prefix6=pool6.subnet.prefixlen if pool6 is not None else 0,
             gateway6="" if self.config.internal or pool6 is None else str(pool6.gateway),
         )
+
+    def _taken(self, pool: AddressPool, wish: Address | None) -> Address:
+        """An address of the pool. If there is none, those of pairs that the kernel is slow to remove are fetched."""
+        try:
+            return pool.take(wish)
+        except Unavailable:
+            self._collect(0)
+            return pool.take(wish)
 
     def attach(self, endpoint: Endpoint, pid: int) -> None:
         """Put the endpoint's interface into the network namespace of `pid`, down; pid 1 configures it by `plan`.

@@ -259,6 +259,15 @@ def test_an_address_that_is_asked_for_is_had_at_once(stage: Stage) -> None:
     assert netlink.link(web.endpoint.host_interface) is None
 
 
+def test_a_full_network_gives_again_what_was_released_though_its_interface_is_there(stage: Stage) -> None:
+    network = stage.network(bip="172.31.9.1/30")  # one address besides the gateway
+    web = stage.container(network)
+    assert web.endpoint is not None
+    network.release(web.endpoint)
+    assert network.allocate("next").address == web.endpoint.address
+    assert netlink.link(web.endpoint.host_interface) is None
+
+
 def test_a_second_release_does_not_free_what_another_has(stage: Stage) -> None:
     network = stage.network()
     first = network.allocate("first")

@@ -360,7 +360,9 @@ def test_starts_survive_a_launcher_that_keeps_dying(own_daemon: Daemon) -> None:
     client = own_daemon.client()
     outcomes = []
     try:
-        for _ in range(15):
+        for number in range(150):  # on a busy machine many a start takes longer than a launcher lives here
+            if number >= 15 and outcomes.count(0) >= 5:
+                break
             container = client.containers.create("busybox", "true")
             try:
                 container.start()

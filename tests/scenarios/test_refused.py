@@ -157,7 +157,6 @@ CONFIG: dict[str, Any] = {
     "a relative working directory": {"WorkingDir": "here"},
     "a stop signal": {"StopSignal": "SIGNONSENSE"},
     "an exposed port": {"ExposedPorts": {"abc": {}}},
-    "a relative volume": {"Volumes": {"relative": {}}},
     "a volume on root": {"Volumes": {"/": {}}},
     "a host name of 70 letters": {"Hostname": "h" * 70},
     "a host name with a slash": {"Hostname": "a/b"},
