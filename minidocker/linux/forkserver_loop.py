@@ -138,7 +138,7 @@ def _child(request: bytes, fds: list[int], run: Callable[[bytes, list[int]], Non
     status = 125
     try:
         signal.set_wakeup_fd(-1)  # the pipe is shared with the server: a byte from here would be its own
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        process.reset_signal(signal.SIGCHLD)
         process.close_from(3, keep=fds)
         run(request, fds)
         status = 0

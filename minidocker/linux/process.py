@@ -11,6 +11,7 @@ Rules   - a pid may be given to another process once its own is reaped; a pidfd 
           it through /proc/PID/exe (CVE-2019-5736).
 """
 
+import _signal  # type: ignore[import-not-found]  # see reset_signal
 import errno
 import fcntl
 import os
@@ -31,6 +32,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 
 _MAX_FD = 0xFFFFFFFF
 _MFD_EXEC = 0x10  # Linux 6.3: say that we mean to execute it, else sysctl vm.memfd_noexec may forbid it
+_CATCHABLE = tuple(int(number) for number in signals.valid_signals() - {signals.SIGKILL, signals.SIGSTOP})
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -94,15 +96,24 @@ def set_name(name: str) -> None:
     prctl(_PR_SET_NAME, c_string(name)[:15])
 
 
+def reset_signal(number: int) -> None:
+    """The signal's default action.
+
+    By what is beneath `signal.signal`, which looks for the enum's member that the old handler is: in a fresh fork that
+    takes 0.2 ms, and 0.3 MB of pages are no longer shared.
+    """
+    if _signal.getsignal(number) != _signal.SIG_DFL:
+        _signal.signal(number, _signal.SIG_DFL)
+
+
 def reset_signals() -> None:
     """Every signal's default action, none blocked: what a new program expects, for ignored ones stay so over execve.
 
     Python itself ignores SIGPIPE and SIGXFSZ; an engine started by nohup has SIGHUP ignored.
     Source  signal(7), "Signal dispositions"; execve(2).
     """
-    for number in signals.valid_signals() - {signals.SIGKILL, signals.SIGSTOP}:
-        if signals.getsignal(number) is not signals.SIG_DFL:
-            signals.signal(number, signals.SIG_DFL)
+    for number in _CATCHABLE:
+        reset_signal(number)
     signals.pthread_sigmask(signals.SIG_SETMASK, ())
 
 

@@ -26,6 +26,7 @@ from minidocker.runtime.sync import Message
 
 _PROC_SUPER_MAGIC = 0x9FA0
 _UNLIMITED = 1 << 63
+_BENEATH = Resolve.BENEATH | Resolve.NO_SYMLINKS | Resolve.NO_MAGICLINKS
 
 
 class JoinCgroup(Step, frozen=True):
@@ -139,8 +140,7 @@ class SetSysctl(Step, frozen=True):
 
     def apply(self, inside: Inside) -> None:
         check_procfs(inside.proc_fd)
-        beneath = Resolve.BENEATH | Resolve.NO_SYMLINKS | Resolve.NO_MAGICLINKS
-        fd = openat2(inside.proc_fd, f"sys/{sysctl_path(self.key)}", os.O_WRONLY, 0, beneath)
+        fd = openat2(inside.proc_fd, f"sys/{sysctl_path(self.key)}", os.O_WRONLY, 0, _BENEATH)
         try:
             os.write(fd, self.value.encode())
         finally:
@@ -242,10 +242,10 @@ class OwnStdio(Step, frozen=True):
 
 def flags_of(kinds: Iterable[str]) -> CloneFlag:
     """The CLONE_NEW* bits of some kinds of namespace."""
-    flags = CloneFlag(0)
+    bits = 0
     for kind in kinds:
-        flags |= KINDS[kind]
-    return flags
+        bits |= KINDS[kind].value  # plain numbers: an enum makes and keeps an object for each step on the way
+    return CloneFlag(bits)
 
 
 def join_namespace(kind: str, path: str) -> None:

@@ -17,6 +17,7 @@ from minidocker.runtime.step import Inside, Step, StepFailed
 
 _PATH = os.O_PATH | os.O_CLOEXEC
 _NULL = (1, 3)
+_EMPTY = MountFlag.RDONLY | MountFlag.NOSUID | MountFlag.NODEV | MountFlag.NOEXEC  # of the tmpfs over directories
 
 
 def open_null(root_fd: int) -> int:
@@ -65,8 +66,7 @@ class MaskPaths(Step, frozen=True):
     @staticmethod
     def _cover(root_fd: int, target: int, path: str) -> int:
         """Mount the empty tmpfs and return a descriptor of it: the further directories get the same one."""
-        flags = MountFlag.RDONLY | MountFlag.NOSUID | MountFlag.NODEV | MountFlag.NOEXEC
-        mount_on(target, path, "tmpfs", "tmpfs", flags, "size=0k,nr_inodes=2,mode=755")
+        mount_on(target, path, "tmpfs", "tmpfs", _EMPTY, "size=0k,nr_inodes=2,mode=755")
         return open_in_root(root_fd, path, _PATH)
 
 
