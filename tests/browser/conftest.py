@@ -38,7 +38,7 @@ CHROMIUM_FLAGS = [
 TIMEOUT_SECONDS = 60
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a JupyterLab, with a token in it, that serves copies of the lessons."""
     if CHROMIUM is None or os.geteuid() != 0:
@@ -88,9 +88,9 @@ def _answers(address: str) -> bool:
         return False
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page() -> Iterator[Any]:
-    """An empty page in a Chromium with a profile of its own."""
+    """A page in a Chromium with a profile of its own."""
     with playwright_api.sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
         browser = playwright.chromium.launch_persistent_context(
             profile,

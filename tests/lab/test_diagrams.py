@@ -119,7 +119,7 @@ def test_a_picture_is_an_image_with_its_words_and_its_table() -> None:
     assert bundle["text/plain"] == 'one "box" & no arrows\n\nname    value\na       <1>\nlonger  2'
     figure = bundle["text/html"]
     assert 'alt="one &quot;box&quot; &amp; no arrows"' in figure
-    assert '<th scope="col">name</th>' in figure and "<td>&lt;1&gt;</td>" in figure
+    assert '<th scope="col" style="' in figure and ">name</th>" in figure and ">&lt;1&gt;</td>" in figure
     encoded = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', figure)
     assert encoded is not None
     assert ElementTree.fromstring(base64.b64decode(encoded[1])).tag.endswith("svg")

@@ -73,7 +73,7 @@ def test_moving_a_slider_changes_the_kernels_limit(sliders: CgroupSliders) -> No
     assert words.value == '<span role="status">The engine wrote it: at most 20% of one processor.</span>'
     memory.value = 32
     assert sliders.group.statistics().memory.limit_bytes == 32 * MIB
-    assert "<td>20%</td>" in area.value and "<td>32 MiB</td>" in area.value
+    assert ">20%</td>" in area.value and ">32 MiB</td>" in area.value
 
 
 def test_filling_memory_ends_with_a_killed_process_and_not_with_the_container(sliders: CgroupSliders) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from minidocker.client.client import Client
 from minidocker.errors import MinidockerError
-from minidocker.lab.diagrams.picture import Picture
+from minidocker.lab.diagrams.picture import CELL, Picture
 from minidocker.lab.widgets.shown import ipywidgets, shown
 from minidocker.linux.capabilities import DEFAULT
 
@@ -160,9 +160,9 @@ class CapabilityBoard:
 
 def _html(results: list[Tried]) -> str:
     cells = (
-        f"<tr><td>{html.escape(one.probe.name)}</td><td>{' and '.join(one.probe.needs)}</td>"
-        f"<td>{'<b>succeeds</b>' if one.succeeded else html.escape(one.words)}</td></tr>"
+        f"<tr><td {CELL}>{html.escape(one.probe.name)}</td><td {CELL}>{' and '.join(one.probe.needs)}</td>"
+        f"<td {CELL}>{'<b>succeeds</b>' if one.succeeded else html.escape(one.words)}</td></tr>"
         for one in results
     )
-    heads = "".join(f'<th scope="col" style="text-align:left">{head}</th>' for head in COLUMNS)
-    return f'<table style="line-height:1.4"><tr>{heads}</tr>{"".join(cells)}</table>'
+    heads = "".join(f'<th scope="col" {CELL}>{head}</th>' for head in COLUMNS)
+    return f"<table><tr>{heads}</tr>{''.join(cells)}</table>"

@@ -14,7 +14,7 @@ from typing import Any
 from minidocker.client.client import Client
 from minidocker.errors import MinidockerError
 from minidocker.lab.diagrams.builds import BuildStep, build_graph, read_build
-from minidocker.lab.diagrams.picture import Picture
+from minidocker.lab.diagrams.picture import CELL, Picture
 from minidocker.lab.foresight import Foreseen, foresee
 from minidocker.lab.widgets.shown import ipywidgets, shown
 
@@ -22,7 +22,6 @@ NAME = "Dockerfile"
 _LONGEST_FILE_BYTES = 64 << 10
 _WORDS = {"start": "", "hit": "HIT", "miss": "MISS", "unknown": "cannot be known", "failed": "MISS, then failed"}
 _COLUMNS = ("step", "instruction", "predicted", "why", "happened", "agree")
-_CELL = 'style="text-align:left;padding-right:1em"'
 Row = tuple[str, ...]
 
 
@@ -144,8 +143,8 @@ class DockerfileEditor:
         return ipywidgets.VBox([files, text, ipywidgets.HBox([predict, build]), area])
 
     def _html(self) -> str:
-        head = "".join(f'<th scope="col" {_CELL}>{html.escape(cell)}</th>' for cell in _COLUMNS)
-        rows = ("".join(f"<td {_CELL}>{html.escape(cell)}</td>" for cell in row) for row in self.rows())
+        head = "".join(f'<th scope="col" {CELL}>{html.escape(cell)}</th>' for cell in _COLUMNS)
+        rows = ("".join(f"<td {CELL}>{html.escape(cell)}</td>" for cell in row) for row in self.rows())
         body = "".join(f"<tr>{row}</tr>" for row in rows)
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if body else ""
         picture = self.picture._repr_mimebundle_().get("text/html", "") if self.picture else ""
