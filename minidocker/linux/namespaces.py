@@ -31,6 +31,10 @@ class CloneFlag(IntFlag):
     NEWPID = 0x20000000
     NEWNET = 0x40000000
 
+    def __str__(self) -> str:
+        """As errors name it: by config.json's words."""
+        return "+".join(kind for kind, flag in KINDS.items() if self & flag) or hex(self)
+
 
 # By the names that an OCI config.json uses (config-linux.md, "namespaces").
 KINDS: Mapping[str, CloneFlag] = MappingProxyType(
@@ -77,7 +81,7 @@ def unshare(flags: CloneFlag) -> None:
     Raises  KernelError: EPERM no privilege, EINVAL several threads or an unknown kind, ENOSPC a limit is reached.
     Source  unshare(2).
     """
-    syscall("unshare", flags, path=_names(flags), hint=_UNSHARE_HINTS)
+    syscall("unshare", flags, path=flags, hint=_UNSHARE_HINTS)
 
 
 def setns(fd: int, flags: CloneFlag) -> None:
@@ -88,7 +92,7 @@ def setns(fd: int, flags: CloneFlag) -> None:
     Raises  KernelError: EPERM no privilege, EINVAL wrong kind or several threads, ESRCH the process is gone.
     Source  setns(2) (pidfds since Linux 5.8).
     """
-    syscall("setns", fd, flags, path=_names(flags), hint=_SETNS_HINTS)
+    syscall("setns", fd, flags, path=flags, hint=_SETNS_HINTS)
 
 
 def path(kind: str, pid: int | str = "self") -> str:
@@ -113,7 +117,3 @@ def inode(kind: str, pid: int | str = "self") -> int:
         return os.stat(file).st_ino
     except OSError as error:
         raise KernelError("stat", file, error.errno or 0) from error
-
-
-def _names(flags: CloneFlag) -> str:
-    return "+".join(kind for kind, flag in KINDS.items() if flags & flag) or hex(flags)

@@ -14,7 +14,7 @@ Rules   - every argument is one machine word: a number, or the address of a buff
 import ctypes
 import os
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any
 
@@ -69,7 +69,7 @@ def _function(name: str, argument_count: int) -> Callable[..., int]:
     if number is None:
         return ctypes.CFUNCTYPE(ctypes.c_int, *words, use_errno=True)((name, libc))
     raw = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, *words, use_errno=True)(("syscall", libc))
-    return lambda *arguments: raw(number, *arguments)
+    return partial(raw, number)
 
 
 def prepare(calls: Mapping[str, int]) -> None:

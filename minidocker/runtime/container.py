@@ -69,7 +69,7 @@ class ContainerJob:
         if not self._spec.linux.cgroups_path:
             return
         # Before the group exists: whoever finds this directory without a state.json must find the group, too.
-        records.write(self.directory / records.CGROUP_NAME, self._spec.linux.cgroups_path.encode())
+        records.write(f"{self.directory}/{records.CGROUP_NAME}", self._spec.linux.cgroups_path.encode())
         self._cgroup = Cgroup.create(self._spec.linux.cgroups_path, self._host.hierarchies)
         apply_resources(self._cgroup, self._spec.linux.resources)
         if owner := controls.owner_of_groups(self._spec):

@@ -397,9 +397,9 @@ class Runtime:
 
     def _find(self, id: str) -> Path:
         for kind in ("containers", "execs"):
-            directory = self.exec_root / kind / id
-            if directory.is_dir():
-                return directory
+            directory = f"{self.exec_root}/{kind}/{id}"
+            if os.path.isdir(directory):
+                return Path(directory)
         raise NotFound(f"no container or exec {id} below {self.exec_root}")
 
     def _make_directory(self, kind: str, id: str) -> Path:

@@ -123,8 +123,8 @@ class Monitor:
 
     def _record(self) -> None:
         directory = self._job.directory
-        records.write(directory / "pid", str(self._pid).encode())
-        records.write(directory / "state.json", self._job.state(self._pid))
+        records.write(f"{directory}/pid", str(self._pid).encode())
+        records.write(f"{directory}/state.json", self._job.state(self._pid))
 
     def _from_daemon(self, _events: int) -> None:
         message, _ = self._daemon.receive()
@@ -165,7 +165,7 @@ class Monitor:
         ended_by = -code if code < 0 else None
         exit_code = 128 + ended_by if ended_by else code
         records.write(
-            self._job.directory / "exit.json", Exit(exit_code, ended_by, oom_killed, timestamp(time.time_ns()))
+            f"{self._job.directory}/exit.json", Exit(exit_code, ended_by, oom_killed, timestamp(time.time_ns()))
         )
         self._attach.finish()
 
@@ -183,5 +183,5 @@ class Monitor:
         self._job.release()
         text = f"{failure.step}: {failure.text}" if failure.step else failure.text
         exit_record = Exit(failure.exit_code, None, oom_killed, timestamp(time.time_ns()), text)
-        records.write(self._job.directory / "exit.json", exit_record)
+        records.write(f"{self._job.directory}/exit.json", exit_record)
         self._daemon.send(failure)

@@ -10,6 +10,7 @@
 Rules   - written aside and renamed: a reader sees a whole record or none. No fsync: the exec-root does not outlive a
           boot.
         - a pid counts only together with its start time and a held lock.
+        - a monitor joins its paths as text: what it uses of pathlib becomes memory of its own.
 """
 
 import fcntl
@@ -58,7 +59,7 @@ class Exit(msgspec.Struct, frozen=True):
 T = TypeVar("T")
 
 
-def write(path: Path, record: object) -> None:
+def write(path: Path | str, record: object) -> None:
     """Replace the record at `path`."""
     aside = f"{path}.new"
     content = record if isinstance(record, bytes) else msgspec.json.encode(record)
@@ -92,7 +93,7 @@ def cgroup_of(directory: Path, state: State | None) -> str:
 
 def hold_lock(directory: Path) -> int:
     """Take the lock of `directory` while the returned descriptor is open. Raises BlockingIOError: it is held."""
-    fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(f"{directory}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BaseException:
