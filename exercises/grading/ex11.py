@@ -295,4 +295,93 @@ def the_plugin(plugin):
         bench.close()
 
 
-CASES = {"ex11-book": the_book, "ex11-copy": the_copy, "ex11-plugin": the_plugin}
+ASK = """
+import threading, time
+never, begun, asked_by = threading.Event(), threading.Event(), []
+
+def hanging(method, asked):
+    begun.set()
+    return never.wait()
+
+def note(method, asked):
+    asked_by.append([method, asked])
+    return {"Value": asked.get("N"), "Err": ""}
+
+def raising(method, asked):
+    raise KeyError("inside the driver")
+
+def ending(method, asked):
+    raise SystemExit(3)
+
+drivers = {"note": note, "hanging": hanging, "raising": raising, "ending": ending,
+           "text": lambda method, asked: "a text", "nothing": lambda method, asked: None, "list": lambda *_: [1],
+           "refusing": lambda method, asked: {"Err": word}, "empty": lambda method, asked: {}}
+
+def told_by(driver, seconds=0.3, **asked):
+    try:
+        return ask(drivers, driver, "VolumeDriver.Get", asked, seconds)
+    except NotImplementedError:
+        raise
+    except TimeoutError:
+        return "TimeoutError"
+    except RuntimeError as error:
+        return ["RuntimeError", word in str(error)]
+    except LookupError:
+        return "LookupError"
+    except BaseException as error:
+        return type(error).__name__
+
+good, empty = told_by("note", N=number), told_by("empty")
+passed = asked_by[-1:]
+missing = told_by("cloud")
+odd = [told_by(driver) for driver in ("raising", "ending", "text", "nothing", "list")]
+refusing = told_by("refusing")
+hung = told_by("hanging")
+begun.clear()
+beside, order = [], []
+slow = threading.Thread(target=lambda: (order.append(told_by("hanging", 60)), order.append("slow ended")), daemon=True)
+slow.start()
+begun.wait(4)
+quick = threading.Thread(target=lambda told=beside: told.append(told_by("note", 5, N=number)), daemon=True)
+quick.start()
+quick.join(4)
+still, beside = slow.is_alive(), list(beside)
+never.set()
+slow.join(4)
+late = [slow.is_alive(), order[:1]]
+before = threading.active_count()
+many = [told_by("note", 5, N=turn) for turn in range(50)]
+threads = threading.active_count() - before
+"""
+
+
+def the_ask(ask):
+    """Drivers of every bad kind; and a call beside one that hangs."""
+    bench = Bench()
+    number, word = random.randrange(10**6), f"w{random.getrandbits(40):x}"
+    wanted = ("good", "empty", "passed", "missing", "odd", "refusing", "hung", "beside", "still", "late", "many",
+              "threads")  # fmt: skip
+    try:
+        seen = bench.run(ASK, definitions=[ask], values={"number": number, "word": word}, wanted=wanted)
+        right = {"Value": number, "Err": ""}
+        expect(seen["good"] == right and seen["empty"] == {}, "an answer is given back", seen["good"], right, "return")
+        right = [["VolumeDriver.Get", {"N": number}]]
+        expect(seen["passed"] == right, "the driver is asked what was asked", seen["passed"], right, "pass it on")
+        expect(seen["missing"] == "LookupError", "a driver that nobody has", seen["missing"], "LookupError", "look")
+        right = [["RuntimeError", False]] * 5
+        expect(seen["odd"] == right, "drivers that raise, end or talk nonsense", seen["odd"], right, "catch, check")
+        expect(seen["refusing"] == ["RuntimeError", True], "the driver's own words", seen["refusing"], word, "Err")
+        expect(seen["hung"] == "TimeoutError", "one that hangs", seen["hung"], "TimeoutError", "join")
+        right = {"Value": number, "Err": ""}
+        expect(
+            seen["still"] and seen["beside"] == [right], "it costs its own call only", seen["beside"], right, "no lock"
+        )
+        expect(seen["late"] == [False, [["RuntimeError", False]]], "a late answer counts", seen["late"], "", "join")
+        right = [{"Value": turn, "Err": ""} for turn in range(50)]
+        expect(seen["many"] == right, "fifty calls", "others", "their own answers", "no shared list")
+        expect(seen["threads"] <= 1, "no thread stays", seen["threads"], 0, "one thread a call, and it ends")
+    finally:
+        bench.close()
+
+
+CASES = {"ex11-book": the_book, "ex11-copy": the_copy, "ex11-plugin": the_plugin, "ex11-ask": the_ask}
