@@ -28,7 +28,7 @@ from minidocker.build.instructions import (
     Text,
     Words,
 )
-from minidocker.engine import validate
+from minidocker.engine.values import signal_number
 from minidocker.errors import InvalidArgument
 from minidocker.oci.image_config import ExecutionConfig
 
@@ -183,7 +183,7 @@ def _user(instruction: Text, config: ExecutionConfig) -> Outcome:
 
 
 def _stop_signal(instruction: Text, config: ExecutionConfig) -> Outcome:
-    validate.signal_number(instruction.text)
+    signal_number(instruction.text)
     comment = f"STOPSIGNAL {instruction.text}"
     return Outcome(msgspec.structs.replace(config, stop_signal=instruction.text), comment)
 

@@ -59,7 +59,7 @@ class Runner:
     async def create(self, config: ContainerConfig, binds: list[str]) -> Container:
         """Make the container. Raises as Containers.create."""
         request = CreateRequest(msgspec.structs.replace(config), self._options.host_config(binds), {})
-        created = await self._engine.containers.create(request)
+        created = await self._engine.creating.create(request)
         return self._engine.containers.get(created.id)
 
     async def run(self, container: Container) -> None:

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
-from minidocker.engine import validate
 from minidocker.engine.config import EndpointRequest, HostConfig
 from minidocker.engine.container import Record
 from minidocker.engine.network import Network
+from minidocker.engine.values import parse_port
 from minidocker.errors import Forbidden, InvalidArgument, NotFound, Unsupported
 from minidocker.network.bridge import BridgeNetwork
-from minidocker.network.endpoint import Endpoint
+from minidocker.network.endpoint import Endpoint, LiveEndpoint
 from minidocker.network.ports import ANY, ANY6, PortBinding, parse_binding
 from minidocker.network.rules import Published
 
@@ -54,6 +54,14 @@ def first_network(host: HostConfig, *, disabled: bool = False) -> str:
     """The network that the mode names; "" where it is another container's."""
     mode = "none" if disabled else host.network_mode
     return "" if mode.startswith("container:") else MODE_NAMES.get(mode, mode)
+
+
+def live_endpoints(record: Record) -> list[LiveEndpoint]:
+    """The endpoints of a container that lives on; its ports are on one of them."""
+    return [
+        LiveEndpoint(endpoint, tuple(record.ports) if name == record.published_on else ())
+        for name, endpoint in record.attached.items()
+    ]
 
 
 def on_default(host: HostConfig) -> bool:
@@ -234,7 +242,7 @@ def bindings(record: Record, host_address: str = "0.0.0.0") -> list[PortBinding]
     if record.host.publish_all_ports:
         bound = {(b.container_port, b.protocol) for b in found}
         for exposed in record.config.exposed_ports or {}:
-            low, high, protocol = validate.parse_port(exposed)
+            low, high, protocol = parse_port(exposed)
             numbers = [n for n in range(low, high + 1) if (n, protocol) not in bound]
             found += [PortBinding(number, protocol, host_address, also=also) for number in numbers]
     return found

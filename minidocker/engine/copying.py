@@ -157,8 +157,6 @@ class Copying:
         mounts.prepare_sources(record.mounts)
         binds = []
         for point in record.mounts:
-            if point.type == "volume" and point.copy_up:
-                self._engine.starter.copy_up(record, point)
             if point.type in ("volume", "bind"):
                 beneath = point.source if point.subpath else ""
                 binds.append(Bind(point.path, point.destination, not point.writable, beneath))

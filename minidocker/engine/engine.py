@@ -20,12 +20,14 @@ from pathlib import Path
 from minidocker.engine import starting
 from minidocker.engine.abilities import Abilities
 from minidocker.engine.attachments import Attachments
+from minidocker.engine.background import Background
 from minidocker.engine.commit import Committing
 from minidocker.engine.config import LogConfig
 from minidocker.engine.connecting import Connecting
 from minidocker.engine.container import MountPoint, Record
 from minidocker.engine.containers import Containers
 from minidocker.engine.copying import Copying
+from minidocker.engine.creating import Creating
 from minidocker.engine.events import Events
 from minidocker.engine.execs import Execs
 from minidocker.engine.health import HealthChecks
@@ -143,6 +145,7 @@ class Engine:
         self.plugins = plugins or Plugins(no_transport, Directories(Path("/nonexistent"), ()))
         self.abilities = Abilities.detect()
         self.events = Events()
+        self.background = Background()
         self.worker = Worker(settings.exec_root, settings.python_path)
         self.blobs = BlobStore(settings.data_root)
         self.layers = LayerStore(settings.data_root, self.worker)
@@ -155,6 +158,7 @@ class Engine:
         self.links = Links(lambda text: self.containers.get(text), lambda: self.containers.all())
         self.starter = self._starter()
         self.containers = Containers(self, settings.data_root / "containers")
+        self.creating = Creating(self)
         self.removal = Removal(self)
         self.execs = Execs(self)
         self.running = Running(self)
@@ -198,7 +202,7 @@ class Engine:
         await asyncio.to_thread(self.removal.repair, self.containers.directory)
         await self.supervision.adopt()
         await self.images.open()
-        self.supervision.spawn(self._finish())
+        self.background.spawn(self._finish())
 
     async def _finish(self) -> None:
         """What plugins are asked to do after a crash: in the background, since they may not answer."""

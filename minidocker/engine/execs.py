@@ -213,7 +213,7 @@ class Execs:
     def _watch(self, execution: Exec, pid: int, monitor_fd: int) -> None:
         execution.started = execution.running = True
         execution.pid = pid
-        self._engine.supervision.on_end(monitor_fd, lambda: self._ended(execution))
+        self._engine.background.on_end(monitor_fd, lambda: self._ended(execution))
 
     async def _ended(self, execution: Exec) -> None:
         code = await asyncio.to_thread(self._take_exit, execution.id)

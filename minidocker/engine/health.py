@@ -133,7 +133,7 @@ class HealthChecks:
             return
         if container.health is None:
             container.health = Health()
-        self._tasks[container.id] = self._engine.supervision.spawn(self._watch(container, command, check))
+        self._tasks[container.id] = self._engine.background.spawn(self._watch(container, command, check))
 
     def suspend(self, container: Container) -> None:
         """Stop probing: it is paused, has ended, or the daemon ends."""

@@ -10,10 +10,10 @@ import contextlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from minidocker.engine import validate
 from minidocker.engine.attachments import DEFAULT
 from minidocker.engine.container import Container, Record
 from minidocker.engine.etc_files import LiveFiles
+from minidocker.engine.values import parse_port
 from minidocker.errors import InvalidArgument, MinidockerError, NotFound
 
 
@@ -104,7 +104,7 @@ class Links:
 def _environment(name: str, alias: str, other: Record) -> list[str]:
     """Docker's words: where the other's exposed ports are, what it is called, what its environment says."""
     prefix, address = alias.replace("-", "_").upper(), other.attached[DEFAULT].address
-    exposed = sorted({validate.parse_port(port) for port in other.config.exposed_ports or {}}, key=lambda p: p[0])
+    exposed = sorted({parse_port(port) for port in other.config.exposed_ports or {}}, key=lambda p: p[0])
     words = []
     for number, (low, high, protocol) in enumerate(exposed):
         if number == 0:

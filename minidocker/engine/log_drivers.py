@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from minidocker.engine import validate
 from minidocker.engine.config import LogConfig
 from minidocker.engine.container import Container, Record
+from minidocker.engine.values import size_bytes
 from minidocker.errors import InvalidArgument, NotFound
 from minidocker.runtime.rotating_log import LogTarget, SyslogTarget
 
@@ -79,7 +79,7 @@ def _check_mode(options: Mapping[str, str]) -> None:
     if "max-buffer-size" in options:
         if mode != "non-blocking":
             raise InvalidArgument("logger: max-buffer-size option is only supported with 'mode=non-blocking'")
-        validate.size_bytes(options["max-buffer-size"])
+        size_bytes(options["max-buffer-size"])
 
 
 def _check_shown(options: Mapping[str, str]) -> None:
@@ -98,7 +98,7 @@ def _check_shown(options: Mapping[str, str]) -> None:
 
 def _check_json_file(options: Mapping[str, str]) -> None:
     size, count = options.get("max-size", "-1"), options.get("max-file", "1")
-    if size != "-1" and validate.size_bytes(size) <= 0:
+    if size != "-1" and size_bytes(size) <= 0:
         raise InvalidArgument("max-size must be a positive number")
     if not count.isdecimal() or int(count) < 1:
         raise InvalidArgument("max-file cannot be less than 1")
@@ -110,7 +110,7 @@ def _check_json_file(options: Mapping[str, str]) -> None:
 
 def _check_local(options: Mapping[str, str]) -> None:
     size, count = options.get("max-size", ""), options.get("max-file", f"{_LOCAL_FILES}")
-    if "max-size" in options and (size.startswith("-") or validate.size_bytes(size) <= 0):
+    if "max-size" in options and (size.startswith("-") or size_bytes(size) <= 0):
         raise InvalidArgument(f"{_FAILED}invalid value for max-size: {size}: invalid size: '{size}'")
     if not count.isdecimal():
         raise InvalidArgument(f"{_FAILED}invalid value for max-file: {count}")
@@ -212,7 +212,7 @@ def target(container: Container) -> LogTarget | None:
     path.parent.mkdir(mode=0o700, exist_ok=True)  # the local driver's has a directory of its own
     return LogTarget(
         path=str(path),
-        max_bytes=None if size == "-1" else validate.size_bytes(size),
+        max_bytes=None if size == "-1" else size_bytes(size),
         max_files=max(1, int(options.get("max-file", _LOCAL_FILES if local else 1))),
         driver=log.type,
         compress=_compress(options, default=local),
@@ -236,5 +236,5 @@ def _syslog(record: Record, options: Mapping[str, str]) -> SyslogTarget:
         layout=options.get("syslog-format", ""),
         tag=tag(record, options.get("tag") or "{{.ID}}"),
         hostname=socket.gethostname(),
-        buffer_bytes=validate.size_bytes(buffer),
+        buffer_bytes=size_bytes(buffer),
     )

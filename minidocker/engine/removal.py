@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import select
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 from minidocker.engine import clock, listing
 from minidocker.engine.container import CREATED, DEAD, RECORD_NAME, RESTARTING, Container, Record
 from minidocker.errors import Conflict, InvalidArgument, MinidockerError, NotFound
+from minidocker.runtime.lifecycle import Adopted
 from minidocker.storage import records, trees
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REMOVING, WITH_VOLUMES = ".removing", ".with-volumes"
+_SWEEP_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ class Removal:
                 record.state.error = str(error)
                 self._engine.containers.keep_name(container)
                 raise
-            self._engine.supervision.spawn(asyncio.to_thread(trees.remove, aside))
+            self._engine.background.spawn(asyncio.to_thread(trees.remove, aside))
             self._engine.containers.drop(container)
             self._engine.execs.forget_container(container)
             self._engine.events.emit("container", "destroy", record.id, container.attributes())
@@ -102,6 +105,22 @@ class Removal:
         except FileNotFoundError:
             pass
         return aside
+
+    def sweep(self, one: Adopted) -> None:
+        """A container that no record tells of: the leftover of a remove that a crash cut short."""
+        runtime = self._engine.runtime
+        try:
+            if one.monitor_pidfd is not None:
+                try:
+                    runtime.kill_all(one.id)
+                    poll = select.poll()
+                    poll.register(one.monitor_pidfd, select.POLLIN)
+                    poll.poll(_SWEEP_SECONDS * 1000)
+                finally:
+                    os.close(one.monitor_pidfd)
+            runtime.forget(one.id)
+        except MinidockerError as error:
+            log.warning("leftover not removed", extra={"container": one.id, "reason": str(error)})
 
     def repair(self, directory: Path) -> None:
         """At start: finish the removals that a crash cut short. directory: of all containers."""

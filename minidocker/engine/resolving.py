@@ -119,7 +119,7 @@ class Resolving:
         self.end(container.id)
         zone = OwnZone(self._names, container.record, self._user_defined)
         resolver = self._resolvers[container.id] = Resolver(zone, self._policy(container), sockets)
-        self._engine.supervision.on_end(pidfd, lambda: self._ended(container.id, resolver))
+        self._engine.background.on_end(pidfd, lambda: self._ended(container.id, resolver))
         await resolver.start()
 
     async def _ended(self, id: str, resolver: "Resolver") -> None:

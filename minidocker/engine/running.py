@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from minidocker.engine import attaching, clock
 from minidocker.engine.attaching import AttachWaiter
 from minidocker.engine.container import CREATED, EXITED, PAUSED, RESTARTING, RUNNING, Container
-from minidocker.engine.validate import signal_number
+from minidocker.engine.values import signal_number
 from minidocker.errors import Conflict, InvalidArgument, MinidockerError, NotModified
 from minidocker.runtime.lifecycle import StartError
 
@@ -94,7 +94,7 @@ class Running:
         state.status = CREATED if state.started_at == clock.NEVER else EXITED
         await container.note()
         if container.record.host.auto_remove:
-            self._engine.supervision.spawn(self._engine.removal.discard(container, volumes=True))
+            self._engine.background.spawn(self._engine.removal.discard(container, volumes=True))
         if isinstance(error, StartError):
             kind = InvalidArgument if error.exit_code in (126, 127) else MinidockerError
             raise kind(text) from error
@@ -258,7 +258,7 @@ class Running:
                 )
 
         if container.attach_waiters:
-            self._engine.supervision.spawn(asyncio.to_thread(connect))
+            self._engine.background.spawn(asyncio.to_thread(connect))
 
     def wait(self, container: Container, condition: str) -> "asyncio.Future[int]":
         """A future of the exit code by `condition`: "not-running" ("" too), "next-exit" or "removed".

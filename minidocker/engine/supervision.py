@@ -1,22 +1,18 @@
 """Exits: who notices that a container ended, what is recorded, and what happens next.
 
 Source  DESIGN of the processes: monitors are waited for by pidfd; exit.json is the truth about an exit.
-Rules   - the loop watches each monitor's pidfd; no thread waits and nothing is polled.
-        - a monitor that died without an exit.json has taken its container along: that counts as 137.
+Rules   - a monitor that died without an exit.json has taken its container along: that counts as 137.
         - order of an exit: record, network, event, waiters, then removal (--rm) or restart.
 """
 
 import asyncio
 import contextlib
 import logging
-import os
-import select
 import time
-from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING
 
 from minidocker.engine import clock
-from minidocker.engine.attachments import RESOLVER_ADDRESS
+from minidocker.engine.attachments import RESOLVER_ADDRESS, live_endpoints
 from minidocker.engine.container import CREATED, EXITED, PAUSED, RESTARTING, RUNNING, VOLATILE_NAME, Container, Volatile
 from minidocker.engine.starting import Launched
 from minidocker.errors import MinidockerError
@@ -34,7 +30,6 @@ FIRST_DELAY_SECONDS = 0.1
 LAST_DELAY_SECONDS = 60.0
 STEADY_SECONDS = 10.0
 KILLED = 137
-SWEEP_SECONDS = 5.0
 
 
 class Supervision:
@@ -42,8 +37,6 @@ class Supervision:
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
-        self._watched: set[int] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
         self.closing = False
 
     def began(self, container: Container, launched: Launched) -> None:
@@ -51,16 +44,14 @@ class Supervision:
         state = container.state
         state.status, state.pid, state.error, state.exit_code, state.oom_killed = RUNNING, launched.pid, "", 0, False
         self._remember(container, launched.volatile)
-        for point in container.record.mounts:
-            point.copy_up = False
         self.watch(container, launched.monitor_fd)
         self._engine.resolving.came(container)
         self._engine.links.came(container)
         if launched.resolver:
-            self.spawn(self._engine.resolving.serve(container, launched.resolver))
+            self._engine.background.spawn(self._engine.resolving.serve(container, launched.resolver))
         self._engine.health.begin(container)
         if not container.record.host.auto_remove:
-            self.spawn(container.note())  # in the background: adopt() knows as much without it
+            self._engine.background.spawn(container.note())  # in the background: adopt() knows as much without it
 
     @staticmethod
     def _remember(container: Container, volatile: Volatile) -> None:
@@ -73,36 +64,7 @@ class Supervision:
     def watch(self, container: Container, monitor_fd: int) -> None:
         """Take over a container's monitor's pidfd and act when the monitor ends."""
         container.watched = True
-        self.on_end(monitor_fd, lambda: self._ended(container))
-
-    def on_end(self, monitor_fd: int, work: Callable[[], Coroutine[object, object, None]]) -> None:
-        """Take over a pidfd; when its process ends, close it and run `work` in the background."""
-        loop = asyncio.get_running_loop()
-        self._watched.add(monitor_fd)
-
-        def ended() -> None:
-            self._watched.discard(monitor_fd)
-            loop.remove_reader(monitor_fd)
-            os.close(monitor_fd)
-            self.spawn(work())
-
-        loop.add_reader(monitor_fd, ended)
-
-    def spawn(self, work: Coroutine[object, object, None]) -> "asyncio.Task[None]":
-        """Run `work` in the background; its failure is logged."""
-        task = asyncio.get_running_loop().create_task(self._guarded(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    @staticmethod
-    async def _guarded(work: Coroutine[object, object, None]) -> None:
-        try:
-            await work
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            log.exception("background work failed")
+        self._engine.background.on_end(monitor_fd, lambda: self._ended(container))
 
     async def _ended(self, container: Container) -> None:
         record = container.record
@@ -112,7 +74,7 @@ class Supervision:
             restart = not self.closing and not container.stopping and self._wants_restart(container)
             if restart:
                 container.state.status = RESTARTING
-                self.spawn(container.note())
+                self._engine.background.spawn(container.note())
             container.tell_exit()
             remove = record.host.auto_remove and not restart
             # exit.json goes only now: a crash before this line must find the exit code again.
@@ -200,7 +162,7 @@ class Supervision:
                 except MinidockerError as error:
                     log.warning("restart failed", extra={"container": container.id, "reason": str(error)})
 
-        container.restart_task = self.spawn(again())
+        container.restart_task = self._engine.background.spawn(again())
 
     async def end_restart(self, container: Container) -> bool:
         """Forget a restart that is to come; one that is under way is waited for, and stays. True if there was one."""
@@ -234,7 +196,7 @@ class Supervision:
             one = found.pop(container.id, None)
             if one is not None and one.exit is None and one.monitor_pidfd is not None:
                 self._resume(container, one)
-                live += _live(container)
+                live += live_endpoints(container.record)
             elif one is not None:
                 dead[container.id] = one
         await asyncio.to_thread(self._engine.networks.restore, live)
@@ -243,9 +205,9 @@ class Supervision:
             if container.state.running and container.watched:
                 self._engine.resolving.came(container)
                 if container.record.resolver:
-                    self.spawn(self._serve_again(container))
+                    self._engine.background.spawn(self._serve_again(container))
         for one in found.values():
-            await asyncio.to_thread(self._sweep, one)
+            await asyncio.to_thread(self._engine.removal.sweep, one)
         for one in everything:
             if one.container:
                 self._engine.execs.adopt(one)
@@ -278,22 +240,6 @@ class Supervision:
         path = self._engine.runtime.exec_root / "containers" / container.id / VOLATILE_NAME
         with contextlib.suppress(OSError, MinidockerError):
             self._remember(container, codec.decode(path.read_bytes(), Volatile, f"record {path}"))
-
-    def _sweep(self, one: Adopted) -> None:
-        """A container that no record tells of: the leftover of a remove that a crash cut short."""
-        runtime = self._engine.runtime
-        try:
-            if one.monitor_pidfd is not None:
-                try:
-                    runtime.kill_all(one.id)
-                    poll = select.poll()
-                    poll.register(one.monitor_pidfd, select.POLLIN)
-                    poll.poll(SWEEP_SECONDS * 1000)
-                finally:
-                    os.close(one.monitor_pidfd)
-            runtime.forget(one.id)
-        except MinidockerError as error:
-            log.warning("leftover not removed", extra={"container": one.id, "reason": str(error)})
 
     async def _settle(self, container: Container, left: Adopted | None) -> None:
         """One container at the daemon's start, if it does not run any more. left: what the runtime still has of it."""
@@ -342,23 +288,8 @@ class Supervision:
                 await asyncio.wait_for(
                     asyncio.gather(*stops, return_exceptions=True), max(0.1, deadline - time.monotonic())
                 )
-            pending = [task for task in self._tasks if not task.done()]
-            if pending:
-                await asyncio.wait(pending, timeout=timeout_seconds)
-        loop = asyncio.get_running_loop()
-        for fd in self._watched:
-            loop.remove_reader(fd)
-            os.close(fd)
-        self._watched.clear()
-
-
-def _live(container: Container) -> list[LiveEndpoint]:
-    """The endpoints of a container that lives on; its ports are on one of them."""
-    record = container.record
-    return [
-        LiveEndpoint(endpoint, tuple(record.ports) if name == record.published_on else ())
-        for name, endpoint in record.attached.items()
-    ]
+            await self._engine.background.finish(timeout_seconds)
+        self._engine.background.close()
 
 
 def _never_ran(left: Adopted) -> bool:

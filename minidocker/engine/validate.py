@@ -7,77 +7,21 @@ Rules   - checks are pure: they know the request and the image, not the machine'
 
 import ipaddress
 import re
-import signal
 
-import msgspec
-
-from minidocker import typed
-from minidocker.engine import user_namespaces
+from minidocker.engine import security_options, user_namespaces
 from minidocker.engine.config import ContainerConfig, Healthcheck, HostConfig
+from minidocker.engine.values import parse_port, signal_number
 from minidocker.errors import InvalidArgument
-from minidocker.linux import capabilities
 
 MEMORY_MIN_BYTES = 6 << 20
 RUNTIMES = ("minidocker-runtime", "runc")
-_IPC_SYSCTLS = {
-    "kernel.msgmax",
-    "kernel.msgmnb",
-    "kernel.msgmni",
-    "kernel.sem",
-    "kernel.shmall",
-    "kernel.shmmax",
-    "kernel.shmmni",
-    "kernel.shm_rmid_forced",
-}
-_ULIMITS = {
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "locks",
-    "memlock",
-    "msgqueue",
-    "nice",
-    "nofile",
-    "nproc",
-    "rss",
-    "rtprio",
-    "rttime",
-    "sigpending",
-    "stack",
-}
+_IPC_SYSCTLS = {"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
+                "kernel.shmmni", "kernel.shm_rmid_forced"}  # fmt: skip
+_ULIMITS = {"core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
+            "rttime", "sigpending", "stack"}  # fmt: skip
 _CPUSET = re.compile(r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*\Z")
 _DEVICE_RULE = re.compile(r"([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})\Z")
 _ENV_KEY = re.compile(r"[^=\0]+")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgt]?)i?b?\Z", re.I)
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-
-
-def size_bytes(text: str) -> int:
-    """`10m`, `1g`, `512` in bytes. Raises InvalidArgument."""
-    match = _SIZE.match(text.strip())
-    if match is None:
-        raise InvalidArgument(f"invalid size: '{text}'")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
-
-
-def signal_number(text: str) -> int:
-    """A signal by number or by name, with or without SIG, in any case. Raises InvalidArgument in Docker's words."""
-    word = text.strip().upper()
-    if word.isdecimal():
-        number = int(word)
-        if 1 <= number <= 64:
-            return number
-        raise InvalidArgument(f"Invalid signal: {text}")
-    name = word if word.startswith("SIG") else f"SIG{word}"
-    match = re.fullmatch(r"SIGRTM(IN|AX)([+-]\d+)?", name)
-    if match:
-        number = (34 if match[1] == "IN" else 64) + int(match[2] or 0)
-        if 34 <= number <= 64:
-            return number
-    elif name in signal.Signals.__members__:
-        return int(signal.Signals[name])
-    raise InvalidArgument(f"Invalid signal: {text}")
 
 
 def check_config(config: ContainerConfig) -> None:
@@ -121,27 +65,12 @@ def _check_health(check: Healthcheck) -> None:
         raise InvalidArgument(f"Healthcheck has no command after {check.test[0]}, or one with a NUL byte")
 
 
-def parse_port(text: str) -> tuple[int, int, str]:
-    """`80/tcp`, `80`, `8000-8010/udp`: first port, last port, protocol."""
-    ports, _, protocol = text.partition("/")
-    first, _, last = ports.partition("-")
-    protocol = (protocol or "tcp").lower()
-    if protocol not in ("tcp", "udp", "sctp"):
-        raise InvalidArgument(f"invalid port specification: {text!r}: protocol must be tcp, udp or sctp")
-    if not first.isdecimal() or (last and not last.isdecimal()):
-        raise InvalidArgument(f"invalid port specification: {text!r}")
-    low, high = int(first), int(last or first)
-    if not 0 < low <= high < 65536:
-        raise InvalidArgument(f"invalid port specification: {text!r}: ports are 1 to 65535")
-    return low, high, protocol
-
-
 def check_host(host: HostConfig, config: ContainerConfig) -> None:
     """Checks of the host's half."""
     _check_memory(host)
     _check_cpu(host)
     _check_modes(host, config)
-    _check_security(host)
+    security_options.check(host)
     user_namespaces.check(host)
     if host.runtime not in ("", *RUNTIMES):
         raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}")
@@ -259,45 +188,6 @@ def _check_sysctl(key: str, host: HostConfig, *, network_is_own: bool) -> None:
         raise InvalidArgument(f"sysctl '{key}' is not allowed: it is not of a namespace of the container's own")
     if ".." in name:
         raise InvalidArgument(f"sysctl '{key}' is not a name")
-
-
-def _check_security(host: HostConfig) -> None:
-    for option in host.security_opt or []:
-        key, separator, value = option.partition("=") if "=" in option else option.partition(":")
-        if key == "no-new-privileges" and value in ("", "true", "false"):
-            continue
-        if key == "seccomp" and value:
-            if value not in ("unconfined", "builtin"):
-                check_seccomp(value)
-            continue
-        if key == "apparmor" and value:
-            if value != "unconfined":
-                raise InvalidArgument("AppArmor profiles are not supported; use apparmor=unconfined")
-            continue
-        if key == "label" and value == "disable":
-            continue
-        if key == "writable-cgroups" and value in ("true", "false"):
-            continue
-        if key == "label":
-            raise InvalidArgument("SELinux labels are not supported; use label=disable")
-        raise InvalidArgument(
-            f"invalid --security-opt 2: {option!r}" if not separator else f"invalid --security-opt: {option!r}"
-        )
-    for field, names in (("CapAdd", host.cap_add), ("CapDrop", host.cap_drop)):
-        try:
-            capabilities.resolve((), names or [], [])
-        except InvalidArgument as error:
-            raise InvalidArgument(f"invalid {field}: {error}") from None
-
-
-def check_seccomp(text: str) -> None:
-    """Raises InvalidArgument: not a seccomp profile in JSON (clients send the file's content)."""
-    try:
-        profile = typed.decode(text, dict[str, msgspec.Raw])
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise InvalidArgument(f"opening seccomp profile failed: Decoding seccomp profile failed: {error}") from None
-    if "defaultAction" not in profile:
-        raise InvalidArgument("Decoding seccomp profile failed: it has no defaultAction")
 
 
 def _check_restart(host: HostConfig) -> None:

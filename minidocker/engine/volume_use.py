@@ -152,7 +152,7 @@ class VolumeUse:
                     if codec.decode(marker.read_bytes(), list[Held], "mounts held")[0].mount_id == held[0].mount_id:
                         marker.unlink(missing_ok=True)  # not that of a start that came meanwhile
 
-        await asyncio.wait({self._engine.supervision.spawn(work())}, timeout=_PATIENCE_SECONDS)
+        await asyncio.wait({self._engine.background.spawn(work())}, timeout=_PATIENCE_SECONDS)
 
     async def _unmount_remote(self, one: Held) -> None:
         async with self._lock(one.name):  # in the order of the calls, also if this one is slow

@@ -2,7 +2,7 @@
 
 import pytest
 
-from minidocker.engine import config, defaults, validate
+from minidocker.engine import config, defaults, validate, values
 from minidocker.errors import InvalidArgument
 from minidocker.oci.image_config import ExecutionConfig
 
@@ -128,10 +128,10 @@ def test_defaults_are_filled_as_docker_does() -> None:
     ("text", "number"), [("9", 9), ("KILL", 9), ("sigterm", 15), ("SIGRTMIN+1", 35), ("rtmax-1", 63)]
 )
 def test_signals_by_number_and_name(text: str, number: int) -> None:
-    assert validate.signal_number(text) == number
+    assert values.signal_number(text) == number
 
 
 @pytest.mark.parametrize("text", ["0", "65", "FOO", "SIGRTMIN+40", "-9"])
 def test_what_is_no_signal_is_refused_in_dockers_words(text: str) -> None:
     with pytest.raises(InvalidArgument, match=f"Invalid signal: {text}".replace("+", "[+]")):
-        validate.signal_number(text)
+        values.signal_number(text)

@@ -35,7 +35,7 @@ async def create(request: web.Request) -> web.Response:
     if len(wanted.endpoints) > 1 and http.api_version(request) < (1, 44):
         raise InvalidArgument(f"Container cannot be connected to network endpoints: {', '.join(wanted.endpoints)}")
     name, platform = request.query.get("name", ""), request.query.get("platform", "")
-    created = await request.app[http.ENGINE].containers.create(wanted, name, platform)
+    created = await request.app[http.ENGINE].creating.create(wanted, name, platform)
     return http.json_response({"Id": created.id, "Warnings": created.warnings}, 201)
 
 
