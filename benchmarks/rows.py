@@ -80,6 +80,7 @@ def bundle(root: Path) -> Path:
     quietly([program, "spec"], cwd=directory)
     spec = json.loads((directory / "config.json").read_text())
     spec["process"].update(terminal=False, args=["true"])
+    spec["linux"]["cgroupsPath"] = f"/{directory.parent.name}"  # else only the peers would make a control group
     spec["linux"]["seccomp"] = seccomp.default_profile(spec["process"]["capabilities"]["bounding"])
     (directory / "config.json").write_text(json.dumps(spec))
     return directory

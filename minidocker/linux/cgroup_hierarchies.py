@@ -38,6 +38,8 @@ class Hierarchies:
             _, target, kind, options, *_ = line.split(" ")
             if kind not in ("cgroup", "cgroup2") or not os.access(target, os.W_OK):
                 continue
+            if not os.path.exists(f"{target}/cgroup.procs"):
+                continue  # something else is mounted above it
             if kind == "cgroup2":
                 unified = unified or target
                 continue

@@ -7,6 +7,7 @@ version 2 tree (which has no controllers there, so limits are skipped).
 import errno
 import os
 import select
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -248,6 +249,7 @@ def mounts(tmp_path: Path, *lines: str) -> Path:
     text = "".join(f"none {tmp_path}/{line} 0 0\n" for line in lines)
     for line in lines:
         (tmp_path / line.split()[0]).mkdir(exist_ok=True)
+        (tmp_path / line.split()[0] / "cgroup.procs").touch()
     (tmp_path / "mounts").write_text(text)
     return tmp_path / "mounts"
 
@@ -276,8 +278,14 @@ def test_both_kinds_are_hybrid_and_the_version_2_tree_comes_last(tmp_path: Path)
 
 def test_what_cannot_be_written_does_not_count(tmp_path: Path) -> None:
     table = mounts(tmp_path, "u cgroup2 rw")
-    (tmp_path / "u").rmdir()
+    shutil.rmtree(tmp_path / "u")
     assert Hierarchies.detect(table).version == "none"
+
+
+def test_a_tree_below_another_mount_does_not_count(tmp_path: Path) -> None:
+    table = mounts(tmp_path, "u cgroup2 rw", "mem cgroup rw,memory")
+    (tmp_path / "u/cgroup.procs").unlink()  # the directory that is seen there is of something else
+    assert Hierarchies.detect(table).version == "v1"
 
 
 def test_without_any_tree_a_group_is_refused_with_the_reason() -> None:
