@@ -6,16 +6,7 @@ Rules   - the command line's hot path: `_socket`, not `socket`, and nothing that
         - paths carry no API version: the daemon answers in its own, which saves the question.
 """
 
-from _socket import (
-    AF_UNIX,
-    IPPROTO_TCP,
-    SHUT_WR,
-    SOCK_CLOEXEC,
-    SOCK_STREAM,
-    TCP_NODELAY,
-    getaddrinfo,
-    socket,
-)
+from _socket import AF_UNIX, IPPROTO_TCP, SHUT_WR, SOCK_CLOEXEC, SOCK_STREAM, TCP_NODELAY, getaddrinfo, socket
 
 from minidocker.client.documents import dumps, loads
 from minidocker.client.response import Connection, Response

@@ -12,7 +12,7 @@ from minidocker.errors import InvalidArgument, Unsupported
 from minidocker.linux.mounts import MountFlag, parse_options
 from minidocker.linux.namespaces import KINDS
 from minidocker.oci import codec, runtime_spec
-from minidocker.runtime import controls, dev, identity, init, masks, program, rootfs
+from minidocker.runtime import binds, controls, dev, identity, init, masks, program, rootfs
 from minidocker.runtime.step import Step
 
 INIT_PATH = "/sbin/docker-init"
@@ -119,7 +119,7 @@ def _rootfs_steps(spec: runtime_spec.Spec, bundle: Path) -> list[Step]:
     steps += [_mount_step(mount, spec, bundle) for mount in spec.mounts]
     if runtime_spec.INIT in spec.annotations:
         source = runtime_spec.Mount(INIT_PATH, "bind", spec.annotations[runtime_spec.INIT], ["bind", "ro"])
-        steps.append(rootfs.bind_step(source, bundle))
+        steps.append(binds.bind_step(source, bundle))
     steps += _dev_steps(spec, in_user_namespace=in_user_namespace)
     steps.append(rootfs.WorkingDirectory(process_of(spec).cwd))
     if spec.linux.readonly_paths:
@@ -145,7 +145,7 @@ def _mount_step(mount: runtime_spec.Mount, spec: runtime_spec.Spec, bundle: Path
         has_namespace = any(namespace.type == "cgroup" for namespace in spec.linux.namespaces)
         return controls.cgroup_step(mount, namespace=has_namespace)
     if mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options:
-        return rootfs.bind_step(mount, bundle, _mount_roots(spec).get(mount.destination, ""))
+        return binds.bind_step(mount, bundle, _mount_roots(spec).get(mount.destination, ""))
     return rootfs.filesystem_step(mount)
 
 

@@ -23,7 +23,8 @@ from minidocker.errors import KernelError, MinidockerError
 from minidocker.linux import capabilities, mounts, namespaces, process, trees
 from minidocker.linux.mounts import MountFlag
 from minidocker.linux.namespaces import CloneFlag
-from minidocker.runtime.rootfs import BindMount, MountOverlay
+from minidocker.runtime.binds import BindMount
+from minidocker.runtime.rootfs import MountOverlay
 from minidocker.runtime.step import Step
 
 _PACKET_BYTES = 1 << 17
