@@ -112,8 +112,3 @@ def same_step(image: ImageConfig, parent: ImageConfig | None, wanted: ExecutionC
     """Whether the next step of `image` after `parent` is the wanted one, as far as its history tells."""
     step = (image.history or [])[len((parent.history or []) if parent else [])]
     return step.created_by == " ".join(wanted.cmd or [])
-
-
-def layers_until(image: ImageConfig, steps: int) -> int:
-    """How many layers the first `steps` steps of `image` made."""
-    return sum(not step.empty_layer for step in (image.history or [])[:steps])

@@ -5,7 +5,7 @@ Rules   - not SIGKILL and SIGSTOP, which cannot be caught, nor those that mean t
           (SIGCHLD, SIGPIPE, SIGURG, SIGWINCH and the faults).
 """
 
-from _signal import SIG_DFL, signal  # type: ignore[import-not-found]
+from _signal import signal  # type: ignore[import-not-found]
 
 from minidocker.cli.session import Session
 
@@ -24,10 +24,3 @@ def forward(session: Session, container: str) -> None:
     for number in range(1, 32):
         if number not in _OWN:
             signal(number, send)
-
-
-def stop_forwarding() -> None:
-    """Signals mean this process again."""
-    for number in range(1, 32):
-        if number not in _OWN:
-            signal(number, SIG_DFL)

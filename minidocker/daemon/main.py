@@ -66,21 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("-b", "--bridge", default=None, help="bridge device of the default network; none: no network")
     add("--bip", default=None, help="address and prefix of the bridge, for example 172.18.0.1/16")
     add("--mtu", type=int, default=1500, help="of the default network (default %(default)s)")
-    add(
-        "--insecure-registry",
-        action="append",
-        default=[],
-        help="host:port or network that may be spoken to without TLS",
-    )
-    add("--registry-mirror", action="append", default=[], help="URL to ask before Docker Hub")
-    add(
-        "--registry-certs-dir",
-        type=Path,
-        action="append",
-        default=[],
-        help="directory of HOST:PORT/ folders with certificates; repeatable, instead of /etc/docker/certs.d and "
-        "/etc/minidocker/certs.d",
-    )
+    _add_registries(add)
     _add_plugins(add)
     add("--cgroup-parent", default=None, help="control group that containers' groups are made in")
     add("--init-path", default=None, help="static init that --init uses")
@@ -96,6 +82,25 @@ def make_parser() -> argparse.ArgumentParser:
     add("--shutdown-timeout", type=int, default=15, help="seconds for containers to stop without live-restore")
     add("-v", "--version", action="version", version=f"minidocker version {__version__}")
     return parser
+
+
+def _add_registries(add: Callable[..., object]) -> None:
+    """Which registries are asked, and which are trusted."""
+    add(
+        "--insecure-registry",
+        action="append",
+        default=[],
+        help="host:port or network that may be spoken to without TLS",
+    )
+    add("--registry-mirror", action="append", default=[], help="URL to ask before Docker Hub")
+    add(
+        "--registry-certs-dir",
+        type=Path,
+        action="append",
+        default=[],
+        help="directory of HOST:PORT/ folders with certificates; repeatable, instead of /etc/docker/certs.d and "
+        "/etc/minidocker/certs.d",
+    )
 
 
 def _add_plugins(add: Callable[..., object]) -> None:

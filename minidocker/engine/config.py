@@ -1,21 +1,12 @@
-"""What a container is asked to be: the bodies of `POST /containers/create`, read strictly.
+"""What a container is asked to be: the structs of a create request. `config_reader` reads them.
 
 Source  Docker Engine API 1.44, ContainerCreate (Config, HostConfig, NetworkingConfig).
-Rules   - a field is either supported (a field of a struct here), or refused by name with the reason when it asks for
-          something; nothing is accepted and ignored.
-        - a newer client sends its new fields with empty values: those are harmless and pass.
-        - field names on the wire are Docker's; `None` means that the client did not say.
+Rules   - field names on the wire are Docker's; `None` means that the client did not say.
 """
 
-import functools
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
-
-from minidocker import typed
-from minidocker.errors import InvalidArgument
-
-T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Healthcheck(msgspec.Struct, rename="pascal", omit_defaults=True):
@@ -257,130 +248,3 @@ class CreateRequest(msgspec.Struct):
     host: HostConfig
     endpoints: dict[str, EndpointRequest]
     read_only_below: bool = True
-
-
-_WINDOWS = "it exists on Windows only"
-_CONFIG_REFUSED = {"ArgsEscaped": _WINDOWS}
-_HOST_REFUSED = {
-    "Cgroup": "joining another container's cgroup is not supported",
-    "StorageOpt": "the storage driver has no per-container options",
-    "CpuRealtimePeriod": "this kernel interface is not supported",
-    "CpuRealtimeRuntime": "this kernel interface is not supported",
-    "DeviceRequests": "there is no device driver such as a GPU's",
-    "KernelMemory": "kernel memory limits were removed from Linux",
-    "KernelMemoryTCP": "kernel memory limits were removed from Linux",
-    "CpuCount": _WINDOWS,
-    "CpuPercent": _WINDOWS,
-    "IOMaximumIOps": _WINDOWS,
-    "IOMaximumBandwidth": _WINDOWS,
-}
-_ENDPOINT_REFUSED: dict[str, str] = {}
-# What a client copies from an inspect into a request; the daemon decides these itself.
-_ENDPOINT_OUTPUT = {
-    "NetworkID",
-    "EndpointID",
-    "Gateway",
-    "IPAddress",
-    "IPPrefixLen",
-    "IPv6Gateway",
-    "GlobalIPv6Address",
-    "GlobalIPv6PrefixLen",
-    "DNSNames",
-}
-
-
-def is_empty(value: object) -> bool:
-    """True for null, zero, "", and lists and objects of nothing else: a client that asks for nothing."""
-    if isinstance(value, dict):
-        return all(is_empty(item) for item in value.values())
-    if isinstance(value, list):
-        return all(is_empty(item) for item in value)
-    return not value
-
-
-@functools.cache
-def _field_names(kind: type[Any]) -> frozenset[str]:
-    """A struct's fields as JSON calls them. Kept: finding them evaluates every annotation, 1 ms for a HostConfig."""
-    return frozenset(field.encode_name for field in msgspec.structs.fields(kind))
-
-
-def _strict(raw: dict[str, Any], kind: type[T], refused: dict[str, str], where: str) -> T:
-    known, kept = _field_names(kind), {}
-    for key, value in raw.items():
-        if key in known:
-            if value is not None:
-                kept[key] = value
-        elif not is_empty(value):
-            reason = refused.get(key, "this daemon does not know the field")
-            raise InvalidArgument(f"{where}{key} is not supported: {reason}")
-    try:
-        return typed.convert_loosely(kept, kind)
-    except msgspec.ValidationError as error:
-        raise InvalidArgument(f"invalid {where or 'Config.'.lower()}{error}") from None
-
-
-def _words(value: object) -> object:
-    """Docker takes a command as one string too; it is then one word."""
-    return [value] if isinstance(value, str) else value
-
-
-def _object(value: object, name: str) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise InvalidArgument(f"invalid JSON: {name} must be an object")
-    return value
-
-
-def _check_values(value: object, name: str) -> None:
-    """What no field may hold: a NUL byte, which ends a text for the kernel, and a number beyond 64 bits."""
-    if isinstance(value, str) and "\0" in value:
-        raise InvalidArgument(f"invalid JSON: {name} holds a NUL byte")
-    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
-        raise InvalidArgument(f"invalid JSON: {name} is a number beyond 64 bits")
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            _check_values(key, name)
-            _check_values(inner, key)
-    elif isinstance(value, list):
-        for inner in value:
-            _check_values(inner, name)
-
-
-def read_create(raw: object) -> CreateRequest:
-    """Read the decoded JSON body of a create request.
-
-    Raises  InvalidArgument: a wrong type, or a field that asks for what is not supported (its name and why).
-    """
-    body = _object(raw, "the body")
-    _check_values(body, "the body")
-    plain = {key: value for key, value in body.items() if key not in ("HostConfig", "NetworkingConfig")}
-    for key in ("Cmd", "Entrypoint", "Shell"):
-        if key in plain:
-            plain[key] = _words(plain[key])
-    config = _strict(plain, ContainerConfig, _CONFIG_REFUSED, "")
-    host = _object(body.get("HostConfig"), "HostConfig")
-    networking = _object(body.get("NetworkingConfig"), "NetworkingConfig")
-    endpoints = {
-        name: read_endpoint(value, name)
-        for name, value in _object(networking.get("EndpointsConfig"), "EndpointsConfig").items()
-    }
-    return CreateRequest(config, read_host(host), endpoints)
-
-
-def read_host(raw: dict[str, Any]) -> HostConfig:
-    """A HostConfig, or the part of one that an update has."""
-    if raw.get("MemorySwappiness") == -1:
-        raw = {**raw, "MemorySwappiness": None}
-    return _strict(raw, HostConfig, _HOST_REFUSED, "HostConfig.")
-
-
-def read_endpoint(raw: object, network: str) -> EndpointRequest:
-    """One entry of EndpointsConfig (null is an empty one)."""
-    value = {k: v for k, v in _object(raw, f"endpoint of {network}").items() if k not in _ENDPOINT_OUTPUT}
-    ipam = _object(value.get("IPAMConfig"), "IPAMConfig")
-    if not is_empty(ipam.get("LinkLocalIPs")):
-        raise InvalidArgument("IPAMConfig.LinkLocalIPs is not supported: an interface has the addresses of its network")
-    kept = {k: v for k, v in ipam.items() if v}
-    value["IPAMConfig"] = kept if kept or value.get("IPAMConfig") == {} else None
-    return _strict(value, EndpointRequest, _ENDPOINT_REFUSED, f"endpoint of {network}: ")

@@ -14,12 +14,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minidocker.engine import (
-    attachments,
-    listing,
-    names,
-    views,
-)
+from minidocker.engine import attachments, listing, names, views
 from minidocker.engine.container import RECORD_NAME, Container, Record
 from minidocker.errors import Conflict, InvalidArgument, MinidockerError, NotFound
 from minidocker.storage import records, trees

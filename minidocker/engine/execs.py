@@ -17,7 +17,7 @@ import msgspec
 
 from minidocker import typed
 from minidocker.engine import attaching, names, spec
-from minidocker.engine.config import is_empty
+from minidocker.engine.config_reader import is_empty
 from minidocker.engine.container import PAUSED, RESTARTING, Container
 from minidocker.errors import Conflict, InvalidArgument, MinidockerError, NotFound
 from minidocker.oci import codec

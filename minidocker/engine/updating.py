@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from minidocker.engine import abilities, spec, validate
-from minidocker.engine.config import HostConfig, is_empty, read_host
+from minidocker.engine.config import HostConfig
+from minidocker.engine.config_reader import is_empty, read_host
 from minidocker.engine.container import Container, Record
 from minidocker.errors import Conflict, InvalidArgument, KernelError, MinidockerError
 from minidocker.oci import runtime_spec as oci

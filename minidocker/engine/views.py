@@ -102,12 +102,7 @@ def config_document(record: Record) -> Document:
 
 
 def inspect(
-    container: Container,
-    *,
-    version: Version,
-    layers_directory: str,
-    network_id: NetworkIds,
-    links: list[str],
+    container: Container, *, version: Version, layers_directory: str, network_id: NetworkIds, links: list[str]
 ) -> Document:
     """The whole inspect document, without sizes. links: legacy links, as they are shown."""
     record, directory = container.record, container.directory

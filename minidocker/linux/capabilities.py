@@ -13,7 +13,6 @@ Rules   - five sets a thread. bounding: the most that execve can give; permitted
 import errno
 import struct
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from minidocker.errors import InvalidArgument, KernelError
@@ -53,17 +52,6 @@ _PR_CAPBSET_DROP = 24
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE, _PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
 _CAPABILITY_VERSION_3 = 0x20080522
-
-
-@dataclass(frozen=True, slots=True)
-class CapabilitySets:
-    """The five sets of one process (OCI runtime-spec, config.md, "capabilities")."""
-
-    bounding: tuple[str, ...] = ()
-    effective: tuple[str, ...] = ()
-    permitted: tuple[str, ...] = ()
-    inheritable: tuple[str, ...] = ()
-    ambient: tuple[str, ...] = ()
 
 
 def last_cap() -> int:

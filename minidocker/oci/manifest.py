@@ -7,7 +7,6 @@ Rules   - a document is either a manifest or an index. One that could be read as
         - schema 1 is refused: it carries no config and no digest of the unpacked layers, so nothing could be verified.
 """
 
-from collections.abc import Iterable
 
 import msgspec
 
@@ -220,8 +219,3 @@ def _rank(offered: Platform, wanted: Platform) -> int | None:
 def _version(variant: str) -> int:
     digits = variant.lstrip("v").split(".")[0]
     return int(digits) if digits.isdigit() else 0
-
-
-def descriptors_of(documents: Iterable[Manifest]) -> set[Digest]:
-    """All blobs that `documents` point to."""
-    return {entry.digest for document in documents for entry in (document.config, *document.layers)}

@@ -4,7 +4,7 @@ Source  OCI runtime-spec 1.2: config.md, config-linux.md.
 Rules   - the engine writes it, the runtime reads only it: nothing else says how a container is made.
         - `None` or an empty list means "not set" and is left out of the file.
         - unknown fields are ignored, as the specification requires; other engines write more than we read.
-        - annotations under `org.minidocker.` carry what the specification has no field for (see ANNOTATIONS).
+        - annotations under `org.minidocker.` carry what the specification has no field for (those below).
 """
 
 import msgspec
@@ -18,7 +18,6 @@ GROUP_ADD = "org.minidocker.group_add"  # JSON list of further groups by name or
 INIT = "org.minidocker.init"  # path of a static init on the host, run as pid 1 in front of the command
 # JSON object, destination of a bind mount -> directory that its source must not lead out of, whatever links are in it
 MOUNT_ROOTS = "org.minidocker.mount-roots"
-ANNOTATIONS = (OVERLAY, USER, GROUP_ADD, INIT, MOUNT_ROOTS)
 
 
 NO_RAW = msgspec.Raw(b"")

@@ -2,19 +2,20 @@
 
 import pytest
 
-from minidocker.engine import config, defaults, validate, values
+from minidocker.engine import config_reader, defaults, validate, values
+from minidocker.engine.config import ContainerConfig
 from minidocker.errors import InvalidArgument
 from minidocker.oci.image_config import ExecutionConfig
 
 
 def test_null_fields_mean_not_given() -> None:
-    request = config.read_create({"Image": "x", "Env": None, "HostConfig": {"Binds": None, "Memory": 5}})
+    request = config_reader.read_create({"Image": "x", "Env": None, "HostConfig": {"Binds": None, "Memory": 5}})
     assert request.config.env is None
     assert request.host.memory == 5
 
 
 def test_a_command_may_be_one_string() -> None:
-    assert config.read_create({"Cmd": "echo hi"}).config.cmd == ["echo hi"]
+    assert config_reader.read_create({"Cmd": "echo hi"}).config.cmd == ["echo hi"]
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,7 @@ def test_a_command_may_be_one_string() -> None:
     [{"New": {}}, {"New": 0}, {"HostConfig": {"New": [None, ""]}}, {"HostConfig": {"ConsoleSize": [0, 0]}}],
 )
 def test_unknown_fields_that_ask_for_nothing_pass(body: dict[str, object]) -> None:
-    config.read_create(body)
+    config_reader.read_create(body)
 
 
 @pytest.mark.parametrize(
@@ -41,11 +42,11 @@ def test_unknown_fields_that_ask_for_nothing_pass(body: dict[str, object]) -> No
 )
 def test_what_is_not_supported_is_refused_by_name(body: dict[str, object], word: str) -> None:
     with pytest.raises(InvalidArgument, match=word):
-        config.read_create(body)
+        config_reader.read_create(body)
 
 
 def test_swappiness_of_minus_one_means_the_default() -> None:
-    assert config.read_create({"HostConfig": {"MemorySwappiness": -1}}).host.memory_swappiness is None
+    assert config_reader.read_create({"HostConfig": {"MemorySwappiness": -1}}).host.memory_swappiness is None
 
 
 IMAGE = ExecutionConfig(
@@ -55,7 +56,7 @@ IMAGE = ExecutionConfig(
 
 
 def test_the_image_fills_what_is_left_open() -> None:
-    merged = defaults.merge_image(config.ContainerConfig(env=["A=mine"], labels={"m": "1"}), IMAGE)
+    merged = defaults.merge_image(ContainerConfig(env=["A=mine"], labels={"m": "1"}), IMAGE)
     assert merged.env == ["A=mine", "B=image"]
     assert (merged.entrypoint, merged.cmd) == (["/entry"], ["from", "image"])
     assert (merged.working_dir, merged.user, merged.stop_signal) == ("/w", "u", "SIGINT")
@@ -64,18 +65,18 @@ def test_the_image_fills_what_is_left_open() -> None:
 
 
 def test_an_entrypoint_of_ones_own_drops_the_images_command() -> None:
-    merged = defaults.merge_image(config.ContainerConfig(entrypoint=["/mine"]), IMAGE)
+    merged = defaults.merge_image(ContainerConfig(entrypoint=["/mine"]), IMAGE)
     assert (merged.entrypoint, merged.cmd) == (["/mine"], None)
 
 
 def test_an_empty_entrypoint_resets_the_images() -> None:
-    merged = defaults.merge_image(config.ContainerConfig(entrypoint=[""], cmd=["x"]), IMAGE)
+    merged = defaults.merge_image(ContainerConfig(entrypoint=[""], cmd=["x"]), IMAGE)
     assert (merged.entrypoint, merged.cmd) == (None, ["x"])
 
 
 def test_no_command_at_all_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="No command specified"):
-        defaults.merge_image(config.ContainerConfig(), ExecutionConfig())
+        defaults.merge_image(ContainerConfig(), ExecutionConfig())
 
 
 @pytest.mark.parametrize(
@@ -111,17 +112,17 @@ def test_no_command_at_all_is_refused() -> None:
     ],
 )
 def test_values_out_of_range_are_refused(host: dict[str, object], word: str) -> None:
-    request = config.read_create({"HostConfig": host})
+    request = config_reader.read_create({"HostConfig": host})
     with pytest.raises(InvalidArgument, match=word):
         validate.check_host(request.host, request.config)
 
 
 def test_defaults_are_filled_as_docker_does() -> None:
-    host = defaults.fill_host(config.read_create({"HostConfig": {"Memory": 10 << 20}}).host)
+    host = defaults.fill_host(config_reader.read_create({"HostConfig": {"Memory": 10 << 20}}).host)
     assert (host.memory_swap, host.shm_size) == (20 << 20, 64 << 20)
     assert (host.network_mode, host.ipc_mode, host.restart_policy.name) == ("default", "private", "no")
     assert "/proc/kcore" in (host.masked_paths or [])
-    assert defaults.fill_host(config.read_create({"HostConfig": {"MaskedPaths": []}}).host).masked_paths == []
+    assert defaults.fill_host(config_reader.read_create({"HostConfig": {"MaskedPaths": []}}).host).masked_paths == []
 
 
 @pytest.mark.parametrize(

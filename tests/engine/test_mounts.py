@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from minidocker.engine import mounts
-from minidocker.engine.config import ContainerConfig, HostConfig, read_create
+from minidocker.engine.config import ContainerConfig, HostConfig
+from minidocker.engine.config_reader import read_create
 from minidocker.errors import InvalidArgument
 
 

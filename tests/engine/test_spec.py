@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from minidocker.engine import defaults, mounts, spec
-from minidocker.engine.config import read_create
+from minidocker.engine.config_reader import read_create
 from minidocker.engine.container import Record
 from minidocker.oci import runtime_spec as oci
 

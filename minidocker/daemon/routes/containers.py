@@ -12,7 +12,7 @@ from aiohttp import web
 from minidocker.daemon import app as http
 from minidocker.daemon.streams import MULTIPLEXED_STREAM, RAW_STREAM, frame, while_connected
 from minidocker.engine import attaching, clock, processes
-from minidocker.engine.config import read_create
+from minidocker.engine.config_reader import read_create
 from minidocker.engine.container import Container
 from minidocker.engine.listing import ListQuery
 from minidocker.engine.log_records import LogQuery

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from minidocker.daemon import app as http
 from minidocker.engine import network_request, network_views
-from minidocker.engine.config import read_endpoint
+from minidocker.engine.config_reader import read_endpoint
 from minidocker.engine.network import Network
 from minidocker.errors import InvalidArgument, NotFound
 
