@@ -92,12 +92,12 @@ def test_an_event_is_a_line_of_words() -> None:
 
 def _parts(tracer: HttpTracer) -> tuple[Any, ...]:
     pytest.importorskip("ipywidgets", reason="needs ipywidgets: pip install minidocker[notebooks]")
-    bar, words, seen, details, events = tracer.widget().children
-    return *bar.children, words, seen, details, events
+    bar, words, seen, steps, details, events = tracer.widget().children
+    return *bar.children, words, *steps.children, seen, details, events
 
 
 def test_the_button_sends_and_the_list_shows_it(tracer: HttpTracer) -> None:
-    request, send, _, words, seen, details, _ = _parts(tracer)
+    request, send, _, words, *_, seen, details, _ = _parts(tracer)
     request.value = ("GET", "/v1.99/info")
     send.click()
     assert "400 Bad Request" in words.value and "client version 1.99 is too new" in words.value
@@ -111,6 +111,20 @@ def test_what_another_client_asks_appears_by_itself(tracer: HttpTracer) -> None:
     assert _soon(lambda: [line for line, _ in seen.options if line.startswith("2  GET /images/json -> 200")])
     seen.value = 2
     assert "busybox:latest" in details.value
+
+
+def test_buttons_walk_through_the_list(tracer: HttpTracer) -> None:
+    *_, back, on, seen, details, _ = _parts(tracer)
+    back.click()  # of nothing
+    for path in ("/_ping", "/version", "/info"):
+        connect(tracer.tap.url).transport.request("GET", path).read()
+    assert _soon(lambda: len(seen.options) == 3 and "200" in seen.options[2][0])
+    seen.value = 3
+    back.click()
+    assert seen.value == 2 and "GET /version" in details.value
+    for _ in range(3):
+        on.click()
+    assert seen.value == 3 and "GET /info" in details.value
 
 
 def test_following_events_can_be_switched_on_and_off(tracer: HttpTracer, daemon: Client) -> None:

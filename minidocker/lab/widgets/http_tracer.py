@@ -187,8 +187,11 @@ class HttpTracer:
         )
         send = ipywidgets.Button(description="send", tooltip="send this request through the tap")
         follow = ipywidgets.ToggleButton(description="follow events", tooltip="show events as they happen")
+        # JupyterLab keeps the arrow keys for itself, so a list needs buttons.
+        steps = [ipywidgets.Button(description=f"{which} request") for which in ("previous", "next")]
         words, details, events = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
-        box = ipywidgets.VBox([ipywidgets.HBox([request, send, follow]), words, seen, details, events])
+        bar = ipywidgets.HBox([request, send, follow])
+        box = ipywidgets.VBox([bar, words, seen, ipywidgets.HBox(steps), details, events])
         one_at_a_time = threading.RLock()  # the tap's threads fill, too
 
         def show(*_: object) -> None:
@@ -223,6 +226,12 @@ class HttpTracer:
             self.feed.start(draw_events) if change["new"] else self.feed.close()
             draw_events()
 
+        def move(by: int) -> None:
+            if seen.index is not None:
+                seen.index = min(max(seen.index + by, 0), len(seen.options) - 1)
+
+        for step, by in zip(steps, (-1, 1), strict=True):
+            step.on_click(lambda _button, by=by: move(by))
         send.on_click(press)
         seen.observe(show, names="value")
         follow.observe(toggle, names="value")
