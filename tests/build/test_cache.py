@@ -105,7 +105,7 @@ def test_links_are_resolved_within_the_context(tmp_path: Path) -> None:
     assert [made.read(name, 99) for name in ("abs", "rel", "dir/f", "d/g")] == [b"in", b"in", b"in", b"through"]
     with pytest.raises(NotFound):
         made.find("out")
-    with pytest.raises(InvalidArgument, match="too many symbolic links"):
+    with pytest.raises(InvalidArgument, match="forbidden path outside the build context"):
         made.find("loop")
     with pytest.raises(Breakout):
         sources.in_context(made, "../x")
