@@ -18,10 +18,12 @@ def test_each_lesson_is_a_row_and_what_it_needs_an_arrow(tmp_path: Path) -> None
     _lesson(tmp_path, "00", "Start", [])
     _lesson(tmp_path, "01", "One", [])
     _lesson(tmp_path, "06", "Six", ["01"])
+    _lesson(tmp_path, "07", "Seven", ["01", "06"])
     picture = course_map(tmp_path)
-    assert picture.rows == (("01", "One", "30", "nothing"), ("06", "Six", "30", "01"))
-    assert "l01 -> l06" in picture.dot
-    assert "2 lessons of 1 hours" in picture.alt
+    assert picture.rows[:2] == (("01", "One", "30", "nothing"), ("06", "Six", "30", "01"))
+    assert "l01 -> l06" in picture.dot and "l06 -> l07" in picture.dot
+    assert "l01 -> l07" not in picture.dot  # 06 needs it anyway
+    assert "3 lessons of 2 hours" in picture.alt
 
 
 def test_the_course_has_all_its_lessons_on_the_map() -> None:

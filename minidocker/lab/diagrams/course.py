@@ -40,8 +40,20 @@ def lessons(directory: Path) -> list[Lesson]:
     return found
 
 
+def _direct(lesson: Lesson, everything: list[Lesson]) -> set[str]:
+    """What it needs, without what is needed for that anyway: fewer arrows say the same."""
+    needs = {each.number: set(each.requires) for each in everything}
+    implied: set[str] = set()
+    waiting = [further for needed in lesson.requires for further in needs[needed]]
+    while waiting:
+        further = waiting.pop()
+        implied.add(further)
+        waiting += needs[further] - implied
+    return set(lesson.requires) - implied
+
+
 def course_map(directory: Path) -> Picture:
-    """The lessons of a directory, each with an arrow from the lessons that it needs."""
+    """The lessons of a directory, each with an arrow from the lessons that it needs (and that no other of these needs)."""
     found = lessons(directory)
     lines = ["rankdir=TB"]
     for number, (part, numbers) in enumerate(PARTS.items()):
@@ -52,7 +64,7 @@ def course_map(directory: Path) -> Picture:
             for lesson in members
         ]
         lines.append("}")
-    lines += [f"l{needed} -> l{lesson.number}" for lesson in found for needed in lesson.requires]
+    lines += [f"l{needed} -> l{lesson.number}" for lesson in found for needed in _direct(lesson, found)]
     rows = [
         (lesson.number, lesson.title, str(lesson.minutes), ", ".join(lesson.requires) or "nothing") for lesson in found
     ]
