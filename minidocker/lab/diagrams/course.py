@@ -53,7 +53,7 @@ def _direct(lesson: Lesson, everything: list[Lesson]) -> set[str]:
 
 
 def course_map(directory: Path) -> Picture:
-    """The lessons of a directory, each with an arrow from the lessons that it needs (and that no other of these needs)."""
+    """The lessons of a directory, each with an arrow from those that it needs (and that no other of these needs)."""
     found = lessons(directory)
     lines = ["rankdir=TB"]
     for number, (part, numbers) in enumerate(PARTS.items()):
