@@ -3,7 +3,7 @@
 from minidocker.lab.checks import Bench, expect
 
 SHELL = ["/bin/sh", "-c"]
-TIME = 8.0
+TIME = 14.0
 
 # A process beside init: it does what is to happen, and ends everything if that does not come about.
 BESIDE = """
@@ -13,7 +13,7 @@ from minidocker.linux.mounts import mount
 mount("tmpfs", "/mnt", "tmpfs")
 
 
-def until(condition, seconds=3):
+def until(condition, seconds=5):
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
