@@ -204,7 +204,7 @@ class Creating:
         volume_use.check_subpaths(record.mounts)
         for point in record.mounts:
             if point.type == "volume" and point.copy_up:
-                self._engine.starter.copy_up(record, point)
+                self._engine.copy_up(record, point)
                 point.copy_up = False
 
     @staticmethod

@@ -185,7 +185,6 @@ class Engine:
             init_path=self.settings.init_path,
             available=starting.engine_capabilities(),
             joined=lambda name: self.containers.get(name),
-            copy_up=self._copy_up,
             swap_limit=self.abilities.swap,
             sysctls=starting.network_sysctls(),
         )
@@ -262,7 +261,7 @@ class Engine:
             if image.id == ancestor.id or (count and image.chain_ids[:count] == ancestor.chain_ids)
         ]  # fmt: skip
 
-    def _copy_up(self, record: Record, point: MountPoint) -> None:
+    def copy_up(self, record: Record, point: MountPoint) -> None:
         """Fill an empty volume from the image's directory, in a worker."""
         directory = self.settings.data_root / "containers" / record.id
         place = Stopped(str(self.layers_directory), record.lowerdir, str(directory / "upper"), str(directory / "work"))

@@ -22,7 +22,7 @@ import msgspec
 from minidocker.engine import attaching, attachments, clock, etc_files, log_drivers, mounts, spec, volume_use
 from minidocker.engine.attachments import RESOLVER_ADDRESS, Attached, Attachments
 from minidocker.engine.config import ThrottleDevice, WeightDevice
-from minidocker.engine.container import VOLATILE_NAME, Container, MountPoint, Record, Volatile
+from minidocker.engine.container import VOLATILE_NAME, Container, Record, Volatile
 from minidocker.engine.links import Links
 from minidocker.errors import Conflict, InvalidArgument, KernelError, NotFound
 from minidocker.linux import capabilities, seccomp_profile
@@ -52,7 +52,6 @@ class Starter:
 
     host_gateway  the address of the host on the default network, if there is one
     joined     another running container, by name or ID (for container:ID modes)
-    copy_up    fills an empty volume from the image's directory
     available  the capabilities that the engine has itself
     """
 
@@ -65,7 +64,6 @@ class Starter:
     init_path: str
     available: tuple[str, ...]
     joined: Callable[[str], Container]
-    copy_up: Callable[[Record, MountPoint], None]
     swap_limit: bool = True
     sysctls: frozenset[str] = frozenset()
 
