@@ -87,7 +87,7 @@ def initial(init):
             ([*SHELL, "exit 23"], 23),
             ([*SHELL, "kill -KILL $$"], 137),
             (["/no/such/program"], 127),
-            ([*SHELL, "(exit 9) & sleep 0.2; exit 4"], 4),
+            ([*SHELL, "(exit 9) & wait; exit 4"], 4),
         ):
             done = bench.call(init, command)
             expect(done.value == status, "the command's status comes back", done.value, status, "")

@@ -35,7 +35,7 @@ def main(exec_root: str, entry: str, fd: str) -> None:
     os.set_inheritable(sock.fileno(), False)
     process.close_from(3, keep=[sock.fileno()])
     process.set_name(sys.orig_argv[0])
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    process.heed_signals()
     os.umask(0o022)
     module, _, function = entry.partition(":")
     call = getattr(import_module(module), function)

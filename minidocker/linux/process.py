@@ -33,6 +33,8 @@ _PR_SET_NO_NEW_PRIVS = 38
 _MAX_FD = 0xFFFFFFFF
 _MFD_EXEC = 0x10  # Linux 6.3: say that we mean to execute it, else sysctl vm.memfd_noexec may forbid it
 _CATCHABLE = tuple(int(number) for number in signals.valid_signals() - {signals.SIGKILL, signals.SIGSTOP})
+IGNORED_BY_PYTHON = (signals.SIGPIPE, signals.SIGXFSZ)
+"""A program that is no Python program expects these to have their default action."""
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -106,14 +108,16 @@ def reset_signal(number: int) -> None:
         _signal.signal(number, _signal.SIG_DFL)
 
 
-def reset_signals() -> None:
-    """Every signal's default action, none blocked: what a new program expects, for ignored ones stay so over execve.
+def heed_signals() -> None:
+    """No signal ignored but those that Python itself ignores, none blocked: for a server whose children run programs.
 
-    Python itself ignores SIGPIPE and SIGXFSZ; an engine started by nohup has SIGHUP ignored.
-    Source  signal(7), "Signal dispositions"; execve(2).
+    An ignored signal stays so over fork and execve: a shell ignores SIGINT and SIGQUIT in what it starts in the
+    background, and nohup SIGHUP.
+    Source  signal(7), "Signal dispositions"; execve(2); POSIX shell, "Asynchronous Lists".
     """
     for number in _CATCHABLE:
-        reset_signal(number)
+        if number not in IGNORED_BY_PYTHON and _signal.getsignal(number) == _signal.SIG_IGN:
+            _signal.signal(number, _signal.SIG_DFL)
     signals.pthread_sigmask(signals.SIG_SETMASK, ())
 
 

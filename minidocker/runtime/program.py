@@ -12,7 +12,7 @@ import signal
 import stat
 
 from minidocker.errors import KernelError
-from minidocker.linux import seccomp
+from minidocker.linux import process, seccomp
 from minidocker.runtime.step import FAILED, NOT_EXECUTABLE, NOT_FOUND, Inside, Step, StepFailed
 from minidocker.runtime.sync import Message
 
@@ -79,9 +79,8 @@ class Execute(Step, frozen=True):
     def apply(self, inside: Inside) -> None:
         if not self.args:
             raise StepFailed("", "no command to execute", FAILED)
-        # Python ignores these; an ignored signal stays ignored over execve.
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(number, signal.SIG_DFL)
+        for number in process.IGNORED_BY_PYTHON:
+            process.reset_signal(number)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         path = find(self.args[0], inside.env.get("PATH", DEFAULT_PATH))
         inside.channel.send(Message("exec"))

@@ -68,6 +68,17 @@ def _scores(course: Path, name: str) -> Scores:
         }
 
 
+def _said(course: Path, name: str) -> str:
+    """What the test cells of the graded submissions said, for the message of a test that fails."""
+    lines = []
+    for path in sorted((course / "autograded").glob(f"*/{name}/{name}.ipynb")):
+        for cell in json.loads(path.read_text())["cells"]:
+            said = [line for output in cell.get("outputs", []) for line in output.get("traceback", ())]
+            if said and cell["metadata"].get("nbgrader", {}).get("grade"):
+                lines.append(f"{path.parts[-3]}, {cell['metadata']['nbgrader']['grade_id']}: {' '.join(said)[:1000]}")
+    return "\n".join(lines)
+
+
 def _points(course: Path, name: str) -> dict[str, float]:
     cells: list[dict[str, Any]] = json.loads((course / f"source/{name}/{name}.ipynb").read_text())["cells"]
     marks = [cell["metadata"]["nbgrader"] for cell in cells if "nbgrader" in cell["metadata"]]
@@ -76,7 +87,7 @@ def _points(course: Path, name: str) -> dict[str, float]:
 
 def test_the_solution_has_all_points(graded: tuple[str, Path, Scores]) -> None:
     name, course, scores = graded
-    assert scores["solution"] == _points(course, name)
+    assert scores["solution"] == _points(course, name), _said(course, name)
 
 
 def test_an_untouched_release_has_none(graded: tuple[str, Path, Scores]) -> None:
@@ -88,7 +99,8 @@ def test_each_wrong_submission_has_its_expected_score(graded: tuple[str, Path, S
     name, course, scores = graded
     expected = json.loads((course / f"wrong/{name}/expected.json").read_text())
     assert len(expected) >= 2
-    assert {case: scores[case] for case in expected} == {case: entry["scores"] for case, entry in expected.items()}
+    awarded = {case: scores[case] for case in expected}
+    assert awarded == {case: entry["scores"] for case, entry in expected.items()}, _said(course, name)
 
 
 def test_the_release_holds_neither_solutions_nor_hidden_tests(graded: tuple[str, Path, Scores]) -> None:

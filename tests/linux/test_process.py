@@ -197,17 +197,18 @@ def test_the_parent_death_signal_comes_when_the_parent_ends(in_child: Child) -> 
     assert in_child(orphaned) == -signal.SIGUSR1
 
 
-def test_signals_are_reset_for_a_new_program(in_child: Child) -> None:
+def test_what_was_ignored_before_is_heeded(in_child: Child) -> None:
     def masks() -> list[object]:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: None)
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, handler := lambda *_: None)
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
-        assert int(_status("SigIgn"), 16)
         assert int(_status("SigBlk"), 16)
-        process.reset_signals()
-        return [int(_status("SigIgn"), 16), int(_status("SigBlk"), 16), signal.getsignal(signal.SIGTERM)]
+        process.heed_signals()
+        ignored = {number for number in signal.valid_signals() if int(_status("SigIgn"), 16) >> number - 1 & 1}
+        return [ignored == set(process.IGNORED_BY_PYTHON), int(_status("SigBlk"), 16), signal.getsignal(15) is handler]
 
-    assert in_child(masks) == [0, 0, signal.SIG_DFL]
+    assert in_child(masks) == [True, 0, True]
 
 
 def test_a_process_can_offer_itself_when_memory_is_short(in_child: Child) -> None:

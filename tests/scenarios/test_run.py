@@ -4,11 +4,12 @@ import json
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import docker
 import pytest
 
-from .conftest import Daemon, wait_until
+from .conftest import Daemon, make_daemon, wait_until
 
 
 def test_output_and_exit_status_reach_the_cli(daemon: Daemon) -> None:
@@ -302,3 +303,23 @@ def test_inspect_is_what_the_cli_formats(daemon: Daemon) -> None:
     assert document["HostConfig"]["MemorySwap"] == 64 << 20
     assert document["State"]["Status"] == "running"
     assert document["Path"] == "sleep" and document["Args"] == ["100"]
+
+
+class _InTheBackground(Daemon):
+    """A daemon that a script started with `&` or nohup: the shell had it ignore these signals."""
+
+    def command(self, *more: str) -> list[str]:
+        return ["sh", "-c", "trap '' INT QUIT HUP; exec \"$@\"", "sh", *super().command(*more)]
+
+
+def test_a_daemon_in_the_background_ignores_signals_in_no_container(image_root: Path) -> None:
+    for own in make_daemon(image_root, ["--bridge", "none"], _InTheBackground):
+        client = own.client()
+        script = "trap 'echo heard; exit 3' INT; grep SigIgn /proc/self/status; while :; do sleep 0.05; done"
+        container = client.containers.run("busybox", ["sh", "-c", script], detach=True)
+        wait_until(lambda container=container: b"SigIgn" in container.logs())
+        assert container.exec_run(["grep", "SigIgn", "/proc/self/status"]).output.split()[1] == b"0" * 16
+        container.kill("INT")
+        assert container.wait(timeout=30)["StatusCode"] == 3
+        assert container.logs().split() == [b"SigIgn:", b"0" * 16, b"heard"]
+        client.close()
