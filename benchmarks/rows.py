@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.contestants import BIN, Engine, Minidocker, pss_mib, quietly
 from benchmarks.table import Row, Run, faster, interleave
 from minidocker.client import connect
-from minidocker.lab import base_image
+from minidocker.lab.setup import base_image
 from minidocker.linux import seccomp
 from minidocker.linux.forkserver import ForkServer
 from minidocker.runtime.lifecycle import LAUNCHER, Runtime

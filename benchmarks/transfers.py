@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.contestants import Engine, Podman
 from benchmarks.table import Row, faster, interleave
-from minidocker.lab import registry
+from minidocker.lab.setup import registry
 
 PORT = 5077
 REPOSITORY = "bench/pull"

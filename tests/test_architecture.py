@@ -1,6 +1,7 @@
 """The layers of the package: imports point down only, and dangerous modules are used only at the named edges."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,23 @@ def test_typed_json_is_read_through_typed(path: Path) -> None:
         if isinstance(node, ast.Call) and ast.unparse(node.func) in READERS:
             typed = ast.unparse(node.func) != "msgspec.json.decode" or any(word.arg == "type" for word in node.keywords)
             assert not typed, f"{path}:{node.lineno}: use minidocker.typed"
+
+
+def _code_lines(path: Path) -> int:
+    """Lines of a module that are neither blank nor comment nor docstring."""
+    text = path.read_text()
+    lines = {number for number, line in enumerate(text.splitlines(), 1) if line.strip() and line.strip()[0] != "#"}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
+            first = node.body[0]
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and first.end_lineno:
+                lines -= set(range(first.lineno, first.end_lineno + 1))
+    return len(lines)
+
+
+def test_the_weekends_reading_leads_to_modules_of_the_length_it_says() -> None:
+    page = (PACKAGE.parent / "docs/reading.md").read_text()
+    rows = re.findall(r"^\| \[`.*`\]\(\.\./(.*)\) \| (\d+) \| .+ \|$", page, re.M)
+    assert len(rows) > 30
+    for path, lines in rows:
+        assert abs(_code_lines(PACKAGE.parent / path) - int(lines)) <= 0.1 * int(lines) + 5, path

@@ -4,8 +4,8 @@ from minidocker.lab.checks import Bench, expect
 
 ROOM = """
 import os, stat
-from minidocker.lab.playground import busybox_root
-from minidocker.lab.stepwise import Stepwise, StepRaised
+from minidocker.lab.props.playground import busybox_root
+from minidocker.lab.props.stepwise import Stepwise, StepRaised
 from minidocker.linux.mounts import MountFlag, mount, mountinfo, pivot_root_here, set_propagation
 from minidocker.linux.namespaces import CloneFlag, unshare
 

@@ -7,7 +7,7 @@ from minidocker.lab.checks import Bench, expect
 # What runs first: a control group of our own, and what the kernel tells of processes and groups.
 ROOM = """
 import os, signal, time
-from minidocker.lab.nursery import directories, nursery
+from minidocker.lab.props.nursery import directories, nursery
 ours = nursery()
 parents = directories(ours)
 trees = list(dict.fromkeys(parents.values()))

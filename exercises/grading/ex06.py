@@ -5,7 +5,7 @@ import io
 import tarfile
 
 from minidocker.lab.checks import Bench, expect
-from minidocker.lab.image_archive import ImageArchive, layer_of
+from minidocker.lab.props.image_archive import ImageArchive, layer_of
 from minidocker.oci.digest import Digest
 from minidocker.oci.manifest import DOCKER_INDEX, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
 

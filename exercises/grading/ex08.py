@@ -5,7 +5,7 @@ from minidocker.registry import auth
 
 TELL = """
 import json
-from minidocker.lab.paper_registry import PaperRegistry, digest_of
+from minidocker.lab.props.paper_registry import PaperRegistry, digest_of
 from minidocker.oci.manifest import DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
 
 

@@ -112,7 +112,7 @@ def the_addresses(addresses):
 
 WORLD = """
 import os
-from minidocker.lab.boxes import Box, ask, ping
+from minidocker.lab.props.boxes import Box, ask, ping
 from minidocker.linux import netlink
 from minidocker.network import host
 from minidocker.network.nftables import Nftables

@@ -25,7 +25,7 @@ from pathlib import Path
 from minidocker.client import connect
 from minidocker.client.client import Client
 from minidocker.errors import MinidockerError, NotFound, Unavailable
-from minidocker.lab import registry
+from minidocker.lab.setup import registry
 from minidocker.linux.cgroups import Cgroup
 from minidocker.storage import trees
 

@@ -31,9 +31,9 @@ from pathlib import Path
 from minidocker.client import connect
 from minidocker.client.client import Client
 from minidocker.errors import MinidockerError
-from minidocker.lab import base_image
 from minidocker.lab.checks import definition_of
 from minidocker.lab.definitions import Definition, Learned, code_of
+from minidocker.lab.setup import base_image
 from minidocker.linux import mounts
 from minidocker.linux.cgroups import Cgroup
 from minidocker.network import host

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from minidocker.lab.services import wait_until
+from minidocker.lab.setup.services import wait_until
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install minidocker[test]")
 pytest.importorskip("jupyterlab", reason="needs jupyterlab: pip install minidocker[notebooks]")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from minidocker.lab.services import daemon_answers
+from minidocker.lab.setup.services import daemon_answers
 from tests.browser.notebook import DARK, LIGHT, expect, faint_texts, look, open_notebook, pictures, run_all
 
 pytestmark = pytest.mark.skipif(not daemon_answers(), reason="needs the course's daemon: ./lab setup")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from minidocker.lab import widgets
-from minidocker.lab.services import daemon_answers
+from minidocker.lab.setup.services import daemon_answers
 from tests.browser import notebook
 from tests.browser.notebook import DARK, LIGHT, LONG, TOKEN, expect
 
@@ -20,8 +20,9 @@ pytestmark = [
 NAME = "every_widget.ipynb"
 BEGIN = """
 import minidocker
-from minidocker.lab import bundles, diagrams, room, session, widgets
-from minidocker.lab.image_archive import ImageArchive, layer_of
+from minidocker.lab import diagrams, room, session, widgets
+from minidocker.lab.props import bundles
+from minidocker.lab.props.image_archive import ImageArchive, layer_of
 from minidocker.lab.widgets.capability_board import CapabilityBoard
 from minidocker.lab.widgets.cgroup_sliders import CgroupSliders
 from minidocker.lab.widgets.dashboard import Dashboard
@@ -33,7 +34,7 @@ from minidocker.lab.widgets.layer_explorer import LayerExplorer
 from minidocker.lab.widgets.lifecycle import Lifecycle
 from minidocker.lab.widgets.path_explorer import PathExplorer
 from minidocker.lab.widgets.pull_progress import PullProgress
-from minidocker.lab.socket_tap import SocketTap
+from minidocker.lab.props.socket_tap import SocketTap
 
 client = minidocker.connect()
 mine = session.begin(client)

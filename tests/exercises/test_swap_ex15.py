@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from minidocker.lab.room import HOME
-from minidocker.lab.services import daemon_answers, wait_until
+from minidocker.lab.setup.services import daemon_answers, wait_until
 from tests.conftest import Leftovers
 
 nbformat = pytest.importorskip("nbformat", reason="needs nbformat: pip install minidocker[notebooks]")

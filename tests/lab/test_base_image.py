@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from minidocker.errors import NotFound
-from minidocker.lab import base_image
+from minidocker.lab.setup import base_image
 from minidocker.oci.digest import Digest
 
 

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from minidocker.lab.boxes import describe
 from minidocker.lab.isolated import Isolation
+from minidocker.lab.props.boxes import describe
 
 needs_root = pytest.mark.needs_root
 pytest.importorskip("IPython", reason="needs the notebooks: pip install minidocker[notebooks]")
 
 WORLD = """
-from minidocker.lab.boxes import Box, Capture, ask, ping
+from minidocker.lab.props.boxes import Box, Capture, ask, ping
 from minidocker.linux import netlink
 import os
 box, other = Box(), Box()

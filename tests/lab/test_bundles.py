@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from minidocker.errors import NotFound
-from minidocker.lab import base_image, bundles
+from minidocker.lab.props import bundles
 from minidocker.lab.session import LABEL
+from minidocker.lab.setup import base_image
 
 pytestmark = pytest.mark.needs_root
 
@@ -91,7 +92,7 @@ def test_remove_kills_what_runs_and_forgets_what_was_only_created(place: bundles
 
 KERNEL = """
 import sys
-from minidocker.lab import bundles
+from minidocker.lab.props import bundles
 place = bundles.begin({sys.argv[1]: sys.argv[2]})
 bundle = place.make("one", ["sleep", "600"], [sys.stdin.buffer.read()])
 assert place.runtime("create", "--bundle", bundle, "one").status == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from minidocker.errors import Unavailable
-from minidocker.lab import debian_image, registry
+from minidocker.lab.setup import debian_image, registry
 from minidocker.oci.digest import Digest
 
 RECIPE = debian_image.Recipe("bookworm", ("deb http://127.0.0.1/debian bookworm main",))

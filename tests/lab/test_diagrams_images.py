@@ -5,7 +5,7 @@ import pytest
 from minidocker.client import connect
 from minidocker.errors import MinidockerError
 from minidocker.lab.diagrams.images import image_graph, state_of
-from minidocker.lab.image_archive import ImageArchive, layer_of
+from minidocker.lab.props.image_archive import ImageArchive, layer_of
 from minidocker.oci import manifest
 
 BASE = layer_of({"etc/motd": b"base"})

@@ -11,7 +11,7 @@ import pytest
 from minidocker.errors import NotFound
 from minidocker.lab.diagrams.overlay import Layer, Overlay, origin, overlay_at, overlay_stack, what_is_at
 from minidocker.lab.diagrams.picture import Picture
-from minidocker.lab.layered import stack
+from minidocker.lab.props.layered import stack
 from minidocker.linux.namespaces import CloneFlag, unshare
 
 needs_root = pytest.mark.needs_root

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from minidocker.errors import NotFound
-from minidocker.lab import base_image, bundles
 from minidocker.lab.diagrams.runtime import NOTHING, ancestors, lineage, state_machine, state_of
+from minidocker.lab.props import bundles
+from minidocker.lab.setup import base_image
 
 
 def _now(root: Path) -> tuple[str, set[str]]:

@@ -13,7 +13,7 @@ from minidocker.client.resource import document
 from minidocker.errors import MinidockerError
 from minidocker.lab import room
 from minidocker.lab.diagrams.volumes import BIND, IMAGE, PLUGIN, TMPFS, VOLUME, mounts_of, volume_map
-from minidocker.lab.plugin_server import Body, PluginServer
+from minidocker.lab.props.plugin_server import Body, PluginServer
 from minidocker.linux.mounts import mountinfo
 
 

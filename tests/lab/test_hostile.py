@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from minidocker.errors import Breakout
-from minidocker.lab.hostile import archive_that_climbs, archive_that_leads_out, unpack_naively
+from minidocker.lab.props.hostile import archive_that_climbs, archive_that_leads_out, unpack_naively
 from minidocker.storage.extract import Extractor
 from minidocker.storage.streams import ByteStream
 from minidocker.storage.tar import TarReader

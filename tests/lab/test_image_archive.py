@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 
-from minidocker.lab.image_archive import ImageArchive, descriptors_in, kind_of, layer_of, listing
+from minidocker.lab.props.image_archive import ImageArchive, descriptors_in, kind_of, layer_of, listing
 from minidocker.oci import manifest
 
 

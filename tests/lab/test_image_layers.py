@@ -5,8 +5,8 @@ import tarfile
 
 import pytest
 
-from minidocker.lab.image_archive import ImageArchive
-from minidocker.lab.image_layers import ADDS, AGAIN, CHANGES, EMPTIES, REMOVES, layers_of, story
+from minidocker.lab.props.image_archive import ImageArchive
+from minidocker.lab.widgets.image_layers import ADDS, AGAIN, CHANGES, EMPTIES, REMOVES, layers_of, story
 
 
 def _layer(*entries: tuple[str, bytes | None]) -> bytes:

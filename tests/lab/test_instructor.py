@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from minidocker.lab import registry, services, swap
+from minidocker.lab import swap
+from minidocker.lab.setup import registry, services
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 GUIDE = (CHECKOUT / "docs" / "instructor.md").read_text()

@@ -7,7 +7,7 @@ import pytest
 
 from minidocker.errors import NotFound
 from minidocker.lab.isolated import Isolation
-from minidocker.lab.nursery import own_group
+from minidocker.lab.props.nursery import own_group
 from minidocker.linux.cgroups import Cgroup, controllers
 
 pytestmark = pytest.mark.skipif(
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
 
 MAKE = """
 import os
-from minidocker.lab.nursery import directories, nursery
+from minidocker.lab.props.nursery import directories, nursery
 from minidocker.linux.cgroups import Cgroup, Limits
 own = nursery()
 places = directories(own)

@@ -2,7 +2,7 @@
 
 import json
 
-from minidocker.lab.paper_registry import PaperRegistry, digest_of
+from minidocker.lab.props.paper_registry import PaperRegistry, digest_of
 
 HOST = "https://registry.test/v2/app"
 

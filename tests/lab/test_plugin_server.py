@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from minidocker.lab.plugin_server import Body, PluginServer
+from minidocker.lab.props.plugin_server import Body, PluginServer
 
 
 class Connection(HTTPConnection):

@@ -17,7 +17,7 @@ import pytest
 
 from minidocker.errors import MinidockerError, Unavailable
 from minidocker.lab import room
-from minidocker.lab.plugin_server import Body, PluginServer
+from minidocker.lab.props.plugin_server import Body, PluginServer
 
 pytestmark = [
     pytest.mark.needs_root,

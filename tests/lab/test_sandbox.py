@@ -13,7 +13,8 @@ import pytest
 
 from minidocker.client import connect
 from minidocker.errors import MinidockerError
-from minidocker.lab import kernels, sandbox, services
+from minidocker.lab import sandbox
+from minidocker.lab.setup import kernels, services
 from tests.conftest import Leftovers
 
 jupyter_client = pytest.importorskip("jupyter_client", reason="needs jupyterlab: pip install minidocker[notebooks]")

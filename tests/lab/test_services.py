@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from minidocker.lab import services
+from minidocker.lab.setup import services
 
 # Everything that the services touch is hidden, so that those of this machine are neither seen nor changed.
 HIDDEN = ("/var/lib", "/var/log", "/run", "/etc/systemd/system", f"{sys.prefix}/share/jupyter/kernels")
-SERVICES = f"{sys.executable} -m minidocker.lab.services"
+SERVICES = f"{sys.executable} -m minidocker.lab.setup.services"
 
 
 def _in_namespaces(script: str) -> str:

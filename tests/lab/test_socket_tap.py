@@ -15,7 +15,7 @@ from minidocker.client import connect
 from minidocker.client.client import Client
 from minidocker.errors import NotFound, Unavailable
 from minidocker.lab import room
-from minidocker.lab.socket_tap import Half, SocketTap, _Reader, as_requests
+from minidocker.lab.props.socket_tap import Half, SocketTap, _Reader, as_requests
 
 pytestmark = pytest.mark.needs_root
 

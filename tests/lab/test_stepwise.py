@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from minidocker.lab.stepwise import StepRaised, Stepwise
+from minidocker.lab.props.stepwise import StepRaised, Stepwise
 
 
 def _raise(error: Exception) -> None:

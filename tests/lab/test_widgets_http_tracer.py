@@ -12,7 +12,7 @@ from minidocker.client import connect
 from minidocker.client.client import Client
 from minidocker.errors import Unavailable
 from minidocker.lab import room
-from minidocker.lab.socket_tap import SocketTap
+from minidocker.lab.props.socket_tap import SocketTap
 from minidocker.lab.widgets import http_tracer
 from minidocker.lab.widgets.http_tracer import EventFeed, HttpTracer, details_of, event_line, line_of
 

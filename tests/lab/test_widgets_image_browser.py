@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from minidocker.lab.image_archive import ImageArchive, layer_of
+from minidocker.lab.props.image_archive import ImageArchive, layer_of
 from minidocker.lab.widgets import image_browser
 from minidocker.lab.widgets.image_browser import ImageBrowser, browse
 

@@ -10,7 +10,7 @@ from minidocker.client import connect
 from minidocker.client.images import Image
 from minidocker.errors import MinidockerError
 from minidocker.lab import session
-from minidocker.lab.image_archive import ImageArchive, layer_of
+from minidocker.lab.props.image_archive import ImageArchive, layer_of
 from minidocker.lab.widgets import layer_explorer
 from minidocker.lab.widgets.layer_explorer import LayerExplorer
 

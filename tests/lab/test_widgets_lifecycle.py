@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from minidocker.errors import NotFound
-from minidocker.lab import base_image, bundles
+from minidocker.lab.props import bundles
+from minidocker.lab.setup import base_image
 from minidocker.lab.widgets import lifecycle
 from minidocker.lab.widgets.lifecycle import Lifecycle
 

@@ -13,9 +13,9 @@ import pytest
 from minidocker.client.client import Client
 from minidocker.errors import MinidockerError
 from minidocker.lab import room
+from minidocker.lab.props.wiretap import Wiretap
 from minidocker.lab.widgets import pull_progress
 from minidocker.lab.widgets.pull_progress import PullProgress
-from minidocker.lab.wiretap import Wiretap
 
 pytestmark = [
     pytest.mark.needs_root,

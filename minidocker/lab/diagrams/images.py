@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minidocker.lab.diagrams.picture import OWN, SHARED, Picture, count, quoted
-from minidocker.lab.image_archive import REFERENCE_NOTE, ImageArchive, descriptors_in, kind_of
+from minidocker.lab.props.image_archive import REFERENCE_NOTE, ImageArchive, descriptors_in, kind_of
 from minidocker.oci.digest import Digest
 
 TOP = "index.json"

@@ -24,12 +24,13 @@ from typing import Any
 
 from minidocker.client import connect
 from minidocker.errors import MinidockerError
-from minidocker.lab import services, session
+from minidocker.lab import session
 from minidocker.lab.grading import box, report, scores, submissions
 from minidocker.lab.grading.box import Limits
 from minidocker.lab.grading.judge import Judge, names_in
 from minidocker.lab.grading.report import Result
 from minidocker.lab.grading.submissions import Submission
+from minidocker.lab.setup import services
 
 ROOT = services.CHECKOUT / "exercises"
 

@@ -23,7 +23,7 @@ from minidocker.client.client import Client
 from minidocker.client.frames import Demultiplexer
 from minidocker.errors import MinidockerError
 from minidocker.lab.diagrams.picture import Picture
-from minidocker.lab.socket_tap import Exchange, Half, SocketTap
+from minidocker.lab.props.socket_tap import Exchange, Half, SocketTap
 from minidocker.lab.widgets.shown import ipywidgets, shown
 
 EXAMPLES = (

@@ -11,7 +11,7 @@ import zlib
 from typing import Any
 
 from minidocker.lab.diagrams.images import TOP, Blob, blobs_of
-from minidocker.lab.image_archive import ImageArchive, descriptors_in, listing
+from minidocker.lab.props.image_archive import ImageArchive, descriptors_in, listing
 from minidocker.lab.widgets.shown import ipywidgets, shown
 from minidocker.oci.digest import Digest
 

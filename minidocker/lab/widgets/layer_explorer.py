@@ -11,7 +11,17 @@ from collections.abc import Iterable
 from typing import Any
 
 from minidocker.lab.diagrams.picture import OWN, Picture, count, quoted
-from minidocker.lab.image_layers import ADDS, AGAIN, CHANGES, EMPTIES, REMOVES, Entry, ImageLayer, layers_of, story
+from minidocker.lab.widgets.image_layers import (
+    ADDS,
+    AGAIN,
+    CHANGES,
+    EMPTIES,
+    REMOVES,
+    Entry,
+    ImageLayer,
+    layers_of,
+    story,
+)
 from minidocker.lab.widgets.shown import ipywidgets, shown
 
 _MARKS = {ADDS: "+", CHANGES: "~", REMOVES: "-", EMPTIES: "x", AGAIN: "="}

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from minidocker.lab.bundles import OURS, Place, edit
 from minidocker.lab.diagrams.processes import status_of
 from minidocker.lab.diagrams.runtime import NOTHING, state_machine, state_of
+from minidocker.lab.props.bundles import OURS, Place, edit
 from minidocker.lab.widgets.shown import ipywidgets, shown
 
 END_TIMEOUT_SECONDS = 2

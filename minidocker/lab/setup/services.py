@@ -23,12 +23,13 @@ from pathlib import Path
 
 from minidocker.client import connect
 from minidocker.errors import MinidockerError
-from minidocker.lab import base_image, debian_image, registry, sandbox, swap
+from minidocker.lab import sandbox, swap
 from minidocker.lab.isolated import EXEC_ROOT as ISOLATED_ROOT
+from minidocker.lab.setup import base_image, debian_image, registry
 from minidocker.linux.cgroups import Cgroup
 from minidocker.network.bridge import default_network
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[3]
 BIN = Path(sys.executable).parent
 DATA_ROOT = Path("/var/lib/minidocker")
 EXEC_ROOT = Path("/run/minidocker")
@@ -62,8 +63,9 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_seconds: float)
 def fingerprint() -> str:
     """A digest of the engine's source: tells whether a running daemon is of this code."""
     digest = hashlib.sha256(str(CHECKOUT).encode())
-    for path in sorted((CHECKOUT / "minidocker").rglob("*.py")):
-        if path.parent.name not in ("lab", "cli", "client"):
+    package = CHECKOUT / "minidocker"
+    for path in sorted(package.rglob("*.py")):
+        if path.relative_to(package).parts[0] not in ("lab", "cli", "client"):
             digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -177,7 +179,7 @@ def unit() -> str:
     kills.) KillMode=process spares containers, which live on without a daemon.
     Source  systemd.service(5), systemd.kill(5).
     """
-    python = f"{sys.executable} -m minidocker.lab.services"
+    python = f"{sys.executable} -m minidocker.lab.setup.services"
     return (
         "[Unit]\nDescription=minidocker: registry, daemon and course\nAfter=network.target\n\n"
         f"[Service]\nType=exec\nWorkingDirectory={CHECKOUT}\nEnvironment=HOME=/root\n"
@@ -272,7 +274,7 @@ def jupyter_command(address: str, token: str, port: int = JUPYTER_PORT) -> list[
         "--ServerApp.port_retries=0",  # the address has been told
         "--log-level=WARN",
         f"--ServerApp.root_dir={CHECKOUT}",
-        "--ServerApp.kernel_manager_class=minidocker.lab.kernels.KernelsByPlace",
+        "--ServerApp.kernel_manager_class=minidocker.lab.setup.kernels.KernelsByPlace",
         "--ServerApp.default_url=/lab/tree/notebooks",
         f"--LabApp.app_settings_dir={CHECKOUT / '.lab' / 'jupyter'}",
         "--LabApp.extension_manager=readonly",
@@ -316,7 +318,7 @@ def jupyter(arguments: list[str]) -> None:
 
 
 def main() -> int:
-    """`python -m minidocker.lab.services VERB [ARGUMENTS]`."""
+    """`python -m minidocker.lab.setup.services VERB [ARGUMENTS]`."""
     verbs = {"up": up, "down": down, "clean": clean, "jupyter": jupyter, "course": course, "address": address}
     verb = verbs.get(sys.argv[1] if len(sys.argv) > 1 else "")
     if verb is None:

@@ -134,7 +134,7 @@ def begin(mine: Mapping[str, str]) -> Place:
 def _guard(directory: Path) -> "subprocess.Popen[bytes]":
     """One for each kernel, in a session of its own, so that what interrupts the kernel spares it."""
     return subprocess.Popen(
-        [sys.executable, "-m", "minidocker.lab.bundles", str(directory)],
+        [sys.executable, "-m", "minidocker.lab.props.bundles", str(directory)],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True,
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from minidocker.errors import MinidockerError, NotFound, Unavailable
-from minidocker.lab.base_image import PATH_VARIABLE
+from minidocker.lab.setup.base_image import PATH_VARIABLE
 from minidocker.oci import codec
 from minidocker.oci.digest import Digest
 from minidocker.oci.image_config import ExecutionConfig, History, ImageConfig, RootFS

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from minidocker.lab.image_archive import ImageArchive, unpacked
+from minidocker.lab.props.image_archive import ImageArchive, unpacked
 from minidocker.storage.extract import OPAQUE, WHITEOUT
 
 ADDS, CHANGES, REMOVES, EMPTIES, AGAIN = "adds", "changes", "removes", "empties", "names again"
