@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from minidocker.lab import services
+from minidocker.lab.setup import services
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 VAGRANTFILE = (CHECKOUT / "Vagrantfile").read_text()

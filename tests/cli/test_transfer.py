@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from minidocker.lab import registry as real_registry
+from minidocker.lab.setup import registry as real_registry
 
 
 def _free_port() -> int:

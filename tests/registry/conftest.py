@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from minidocker.lab import registry as real_registry
+from minidocker.lab.setup import registry as real_registry
 
 sys.path.insert(0, str(Path(__file__).parent))  # lying_registry.py
 

@@ -16,7 +16,7 @@ import docker
 import pytest
 import requests
 
-from minidocker.lab import registry as real_registry
+from minidocker.lab.setup import registry as real_registry
 
 from .conftest import Daemon, wait_until
 

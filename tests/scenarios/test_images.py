@@ -17,8 +17,8 @@ from typing import Any
 import docker
 import pytest
 
-from minidocker.lab import base_image
-from minidocker.lab import registry as real_registry
+from minidocker.lab.setup import base_image
+from minidocker.lab.setup import registry as real_registry
 
 pytestmark = pytest.mark.needs_root
 

@@ -23,7 +23,7 @@ import docker
 import pytest
 from aiohttp import web
 
-from minidocker.lab import registry as real_registry
+from minidocker.lab.setup import registry as real_registry
 
 from ..registry.conftest import TokenService
 from ..registry.lying_registry import Liar, layer_of, make_image, serving
