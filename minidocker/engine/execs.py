@@ -22,7 +22,8 @@ from minidocker.engine.container import PAUSED, RESTARTING, Container
 from minidocker.errors import Conflict, InvalidArgument, MinidockerError, NotFound
 from minidocker.oci import codec
 from minidocker.oci import runtime_spec as oci
-from minidocker.runtime.lifecycle import Adopted, Created, StartError
+from minidocker.runtime.lifecycle import Created, StartError
+from minidocker.runtime.remains import Adopted
 
 if TYPE_CHECKING:
     from minidocker.engine.engine import Engine

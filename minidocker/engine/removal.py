@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from minidocker.engine import clock, listing
 from minidocker.engine.container import CREATED, DEAD, RECORD_NAME, RESTARTING, Container, Record
 from minidocker.errors import Conflict, InvalidArgument, MinidockerError, NotFound
-from minidocker.runtime.lifecycle import Adopted
+from minidocker.runtime.remains import Adopted
 from minidocker.storage import records, trees
 
 if TYPE_CHECKING:

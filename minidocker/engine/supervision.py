@@ -18,8 +18,8 @@ from minidocker.engine.starting import Launched
 from minidocker.errors import MinidockerError
 from minidocker.network.endpoint import LiveEndpoint
 from minidocker.oci import codec
-from minidocker.runtime.lifecycle import Adopted
 from minidocker.runtime.records import Exit
+from minidocker.runtime.remains import Adopted
 
 if TYPE_CHECKING:
     from minidocker.engine.engine import Engine

@@ -1,4 +1,4 @@
-"""Containers from the caller's side: create, start, exec, signal, pause, find again, forget.
+"""Containers from the caller's side: create, start, exec, signal, pause; remains.py finds them again and forgets them.
 
 Source  OCI runtime-spec, runtime.md (lifecycle); DESIGN: "Processes".
 Rules   - synchronous; an engine calls it in threads, a notebook directly. Nothing here forks: the launcher does.
@@ -12,12 +12,10 @@ Rules   - synchronous; an engine calls it in threads, a notebook directly. Nothi
 
 import errno
 import os
-import select
-import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,12 +34,12 @@ from minidocker.runtime.exec import ExecRequest
 from minidocker.runtime.jsonlog import timestamp
 from minidocker.runtime.network import NetworkRequest, Route
 from minidocker.runtime.records import Exit, State
+from minidocker.runtime.remains import Adopted, Remains, remove, until_end_of, wait
 from minidocker.runtime.rotating_log import LogTarget
 from minidocker.runtime.stdio import Streams
 from minidocker.runtime.sync import LOGGING_STEP, Channel, Message
 
 LAUNCHER = "minidocker.runtime.launcher:main"
-_DYING_SECONDS = 10.0
 _KINDS = {127: "not_found", 126: "not_executable"}
 
 
@@ -79,23 +77,6 @@ class Created:
     warnings: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Adopted:
-    """A container or an exec that an earlier daemon started.
-
-    monitor_pidfd  of the living monitor, the caller's to close; None: it has ended
-    exit           how it ended; None with no pidfd: the monitor died without a word, and what it left was killed
-    container      for an exec: its container's ID, else ""
-    """
-
-    id: str
-    pid: int
-    monitor_pidfd: int | None
-    exit: Exit | None
-    container: str = ""
-    state: State | None = None
-
-
 class Runtime:
     """All containers below one exec-root."""
 
@@ -103,6 +84,7 @@ class Runtime:
         self.exec_root = exec_root
         self.launcher = launcher
         self._hierarchies = hierarchies or Hierarchies.detect()
+        self._remains = Remains(self._hierarchies)
 
     def create(
         self,
@@ -179,9 +161,9 @@ class Runtime:
     def abandon(self, created: Created) -> None:
         """Give up what was created and not started."""
         created.channel.close()
-        self._wait(created.monitor_pidfd)
+        wait(created.monitor_pidfd)
         os.close(created.monitor_pidfd)
-        self._clear(created.directory)
+        self._remains.clear(created.directory)
 
     def change_network(
         self,
@@ -289,7 +271,7 @@ class Runtime:
     def kill_all(self, id: str) -> None:
         """SIGKILL for all its processes, by their control group; returns when its first process has ended."""
         state = self.state(id)
-        with self._until_end_of(state):
+        with until_end_of(state):
             self.cgroup(id).kill()
 
     def cgroup(self, id: str) -> Cgroup:
@@ -319,81 +301,16 @@ class Runtime:
         return connection
 
     def adopt(self) -> list[Adopted]:
-        """Everything that earlier daemons left below the exec-root, containers first.
-
-        What has no living monitor any more is made sure to be dead: its control group is killed.
-        """
-        found: list[Adopted] = []
-        for kind in ("containers", "execs"):
-            parent = self.exec_root / kind
-            found += [self._adopt(directory) for directory in sorted(parent.iterdir())] if parent.is_dir() else []
-        return found
-
-    def _adopt(self, directory: Path) -> Adopted:
-        state = records.read(directory / "state.json", State)
-        if records.is_locked(directory):
-            pidfd = records.open_process(state.monitor_pid, state.monitor_start_time) if state is not None else None
-            if pidfd is not None and state is not None:
-                return Adopted(directory.name, state.pid, pidfd, None, state.container, state)
-            # One that has not recorded itself yet: its daemon is gone, so it gives up. One that ends right now.
-            records.wait_unlocked(directory, _DYING_SECONDS)
-            state = records.read(directory / "state.json", State)
-        exit_record = records.read(directory / "exit.json", Exit)
-        if exit_record is None:
-            self._kill_leftovers(directory, state)
-        if state is None:
-            return Adopted(directory.name, 0, None, exit_record)
-        return Adopted(directory.name, state.pid, None, exit_record, state.container, state)
-
-    def _kill_leftovers(self, directory: Path, state: State | None) -> None:
-        path = records.cgroup_of(directory, state)
-        if path:
-            group = Cgroup.open(path, self._hierarchies)
-            if group.exists():
-                group.kill()
-        pidfd = records.open_process(state.pid, state.start_time) if state is not None else None
-        if pidfd is not None:
-            process.pidfd_send(pidfd, 9)
-            os.close(pidfd)
+        """Everything that earlier daemons left below the exec-root, containers first; see remains.py."""
+        return self._remains.adopt(self.exec_root)
 
     def forget(self, id: str) -> None:
         """Remove what is left of it: its processes if any, its control group, its directory. Nothing there is fine.
 
         Raises  Conflict: it runs.
         """
-        try:
-            directory = self._find(id)
-        except NotFound:
-            return
-        state = records.read(directory / "state.json", State)
-        if records.is_locked(directory) and not (directory / "exit.json").exists():
-            raise Conflict(f"{id} is running: kill it first")
-        self._remove_group(directory, state)
-        self._remove(directory)
-
-    def _clear(self, directory: Path) -> None:
-        """After a start that failed: the monitor has undone its part, unless it was killed; then that is done here."""
-        if not (directory / "exit.json").exists():
-            state = records.read(directory / "state.json", State)
-            self._kill_leftovers(directory, state)
-            self._remove_group(directory, state)
-        self._remove(directory)
-
-    def _remove_group(self, directory: Path, state: State | None) -> None:
-        path = records.cgroup_of(directory, state)
-        if path:
-            with self._until_end_of(state):
-                Cgroup.open(path, self._hierarchies).remove()
-
-    @staticmethod
-    @contextmanager
-    def _until_end_of(state: State | None) -> Iterator[None]:
-        """Kill it within this: leaving waits until its first process has ended. A dying one is in no group any more."""
-        pidfd = records.open_process(state.pid, state.start_time) if state is not None else None
-        yield
-        if pidfd is not None:
-            Runtime._wait(pidfd, _DYING_SECONDS)
-            os.close(pidfd)
+        with suppress(NotFound):
+            self._remains.forget(self._find(id))
 
     def _find(self, id: str) -> Path:
         for kind in ("containers", "execs"):
@@ -413,17 +330,13 @@ class Runtime:
             raise Conflict(f"{id} exists already below {parent}") from None
         return parent / id
 
-    @staticmethod
-    def _remove(directory: Path) -> None:
-        shutil.rmtree(directory, ignore_errors=True)
-
     def _launch(self, id: str, directory: Path, request: bytes) -> Created:
         ours, theirs = Channel.pair()
         try:
             forked: ForkedProcess = self.launcher.fork(request, [theirs.fileno()])
         except BaseException:
             ours.close()
-            self._remove(directory)
+            remove(directory)
             raise
         finally:
             theirs.close()
@@ -448,13 +361,7 @@ class Runtime:
     def _failed(self, created: Created, message: Message) -> StartError:
         """Wait for the monitor, which has undone its part, and remove ours."""
         created.channel.close()
-        self._wait(created.monitor_pidfd)
+        wait(created.monitor_pidfd)
         os.close(created.monitor_pidfd)
-        self._clear(created.directory)
+        self._remains.clear(created.directory)
         return StartError(message)
-
-    @staticmethod
-    def _wait(pidfd: int, seconds: float | None = None) -> None:
-        poll = select.poll()  # not select(2), which knows no descriptor above 1023
-        poll.register(pidfd, select.POLLIN)
-        poll.poll(None if seconds is None else seconds * 1000)
