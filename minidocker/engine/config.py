@@ -53,10 +53,16 @@ class ContainerConfig(msgspec.Struct, rename="pascal"):
 
 
 class LogConfig(msgspec.Struct, rename="pascal"):
-    """Where output goes: type "json-file" (options max-size, max-file) or "none"."""
+    """Where output goes: the driver, and its options; log_drivers.py knows them."""
 
     type: str = ""
     config: dict[str, str] | None = None
+
+    @property
+    def keeps_copy(self) -> bool:
+        """Whether what goes to a server is kept here, too."""
+        disabled = (self.config or {}).get("cache-disabled", "")
+        return self.type == "syslog" and disabled.lower() not in ("1", "t", "true")
 
 
 class RestartPolicy(msgspec.Struct, rename="pascal"):

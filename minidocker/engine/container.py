@@ -188,10 +188,11 @@ class Container:
 
     @property
     def log_path(self) -> Path | None:
-        """The log that can be read: of the drivers json-file and local; None with any other."""
+        """The log that can be read: of the drivers json-file and local, a copy with syslog; None with any other."""
+        log = self.record.host.log_config
         places = {"json-file": f"{self.id}-json.log", "local": "local-logs/container.log"}
-        place = places.get(self.record.host.log_config.type)
-        return None if place is None else self.directory / place
+        place = places.get(log.type, "container-cached.log" if log.keeps_copy else "")
+        return self.directory / place if place else None
 
     async def save(self) -> None:
         """Write the record, durably; one write at a time, the newest state last. Nothing if it was removed."""

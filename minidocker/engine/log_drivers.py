@@ -3,6 +3,7 @@
 Source  Docker's documentation "Configure logging drivers"; texts recorded from dockerd; moby daemon/logger.
 Rules   - options are checked when the container is made, so a start fails only for what has changed since.
         - the drivers that need a service of others are refused by name, as dockerd refuses one that it does not know.
+        - of what a server gets a copy stays here, in the local driver's format, so that `docker logs` shows it.
         - where the options and the driver come from: the container's own, else the daemon's (--log-driver, --log-opt).
 """
 
@@ -19,7 +20,6 @@ from minidocker.errors import InvalidArgument, NotFound
 from minidocker.runtime.rotating_log import LogTarget, SyslogTarget
 
 DRIVERS = ("json-file", "local", "none", "syslog")
-READABLE = ("json-file", "local")
 _SHOWN = {"labels", "labels-regex", "env", "env-regex", "tag"}  # what of the container is shown in its log
 _OPTIONS = {
     "json-file": {"max-size", "max-file", "compress"} | _SHOWN,
@@ -27,7 +27,9 @@ _OPTIONS = {
     "none": set[str](),
     "syslog": {"syslog-address", "syslog-facility", "syslog-format"} | _SHOWN,
 }
-_MODES = {"mode", "max-buffer-size"}  # of every driver
+_CACHE = "cache-"  # with options of `local` behind it: the copy of a log that goes elsewhere
+_CACHE_OPTIONS = {f"{_CACHE}{key}" for key in ("disabled", "max-size", "max-file", "compress")}
+_EVERYWHERE = {"mode", "max-buffer-size"} | _CACHE_OPTIONS  # options of every driver
 _LOCAL_BYTES, _LOCAL_FILES = 20 * 1000 * 1000, 5
 _FACILITIES = (
     "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "", "", "",
@@ -56,11 +58,12 @@ def check(log: LogConfig) -> None:
         known = f"{', '.join(DRIVERS[:-1])} and {DRIVERS[-1]}"
         raise InvalidArgument(f"logger: no log driver named '{driver}' is registered; there are {known}")
     for key in options:
-        if key not in _OPTIONS[driver] | (_MODES if driver != "none" else set()):
+        if key not in _OPTIONS[driver] | (_EVERYWHERE if driver != "none" else set()):
             where = "log driver local" if driver == "local" else f"{driver} log driver"
             raise InvalidArgument(f"unknown log opt '{key}' for {where}")
     _check_mode(options)
     _check_shown(options)
+    _check_cache(options)
     if driver == "json-file":
         _check_json_file(options)
     elif driver == "local":
@@ -80,6 +83,18 @@ def _check_mode(options: Mapping[str, str]) -> None:
         if mode != "non-blocking":
             raise InvalidArgument("logger: max-buffer-size option is only supported with 'mode=non-blocking'")
         size_bytes(options["max-buffer-size"])
+
+
+def _check_cache(options: Mapping[str, str]) -> None:
+    disabled = options.get(f"{_CACHE}disabled", "")
+    if disabled and _flag(disabled) is None:
+        raise InvalidArgument(f"invalid value for option {_CACHE}disabled: {disabled}")
+    _check_local(_of_copy(options))
+
+
+def _of_copy(options: Mapping[str, str]) -> dict[str, str]:
+    """The options of the copy, as those of a local log."""
+    return {key.removeprefix(_CACHE): value for key, value in options.items() if key in _CACHE_OPTIONS}
 
 
 def _check_shown(options: Mapping[str, str]) -> None:
@@ -120,11 +135,17 @@ def _check_local(options: Mapping[str, str]) -> None:
 
 def _compress(options: Mapping[str, str], *, default: bool) -> bool:
     text = options.get("compress", "")
-    if text.lower() not in ("", "1", "t", "true", "0", "f", "false"):
+    if text and _flag(text) is None:
         raise InvalidArgument(
             f'{_FAILED}error reading compress log option: strconv.ParseBool: parsing "{text}": invalid syntax'
         )
-    return text.lower() in ("1", "t", "true") if text else default
+    return bool(_flag(text)) if text else default
+
+
+def _flag(text: str) -> bool | None:
+    """True or False, written as Go reads it; None: neither."""
+    known = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
+    return known.get(text.lower())
 
 
 def facility(text: str) -> int:
@@ -204,19 +225,26 @@ def target(container: Container) -> LogTarget | None:
     if log.type == "none":
         return None
     if log.type == "syslog":
-        return LogTarget(driver="syslog", syslog=_syslog(record, options))
-    local = log.type == "local"
+        path = container.log_path
+        copy = _stored(path, "local", _of_copy(options)) if path is not None else None
+        return LogTarget(driver="syslog", syslog=_syslog(record, options), copy=copy)
+    assert container.log_path is not None
+    shown = {} if log.type == "local" else attributes(record, options)
+    return _stored(container.log_path, log.type, options, shown)
+
+
+def _stored(path: Path, driver: str, options: Mapping[str, str], shown: dict[str, str] | None = None) -> LogTarget:
+    """A log in files. driver: "json-file" or "local"."""
+    local = driver == "local"
     size = options.get("max-size", f"{_LOCAL_BYTES}" if local else "-1")
-    path = container.log_path
-    assert path is not None
     path.parent.mkdir(mode=0o700, exist_ok=True)  # the local driver's has a directory of its own
     return LogTarget(
         path=str(path),
         max_bytes=None if size == "-1" else size_bytes(size),
         max_files=max(1, int(options.get("max-file", _LOCAL_FILES if local else 1))),
-        driver=log.type,
+        driver=driver,
         compress=_compress(options, default=local),
-        attributes={} if local else attributes(record, options),
+        attributes=shown or {},
     )
 
 

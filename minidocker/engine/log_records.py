@@ -22,7 +22,7 @@ from minidocker.runtime.locallog import BYTES, LENGTH, LINE, LONGEST, PARTIAL, S
 
 BLOCK_BYTES = 65536
 STREAMS = {"stdout": 1, "stderr": 2, "stdin": 0}
-LOCAL_NAME = "container.log"  # of the local driver's file, as Docker's
+LOCAL_NAMES = ("container.log", "container-cached.log")  # of the local driver's files and of copies, as Docker's
 Entry = tuple[int, bytes]  # stream number, payload
 
 
@@ -66,7 +66,7 @@ class Records(Protocol):
 
 def records_of(path: Path) -> Records:
     """The format of a log, by its file's name."""
-    return LocalRecords() if path.name == LOCAL_NAME else JsonRecords()
+    return LocalRecords() if path.name in LOCAL_NAMES else JsonRecords()
 
 
 def in_time(moment: int, query: LogQuery) -> bool:

@@ -44,6 +44,7 @@ class LogTarget(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a container's output is logged, and how much of it is kept. `max_bytes` None: never rotated.
 
     driver      "json-file", "local" (both at `path`) or "syslog"
+    copy        of what a server gets, None: none
     compress    rotated files with gzip
     attributes  shown with each line (json-file)
     """
@@ -55,6 +56,7 @@ class LogTarget(msgspec.Struct, frozen=True, omit_defaults=True):
     compress: bool = False
     attributes: dict[str, str] = {}
     syslog: SyslogTarget | None = None
+    copy: "LogTarget | None" = None
 
 
 class Log(Protocol):

@@ -50,6 +50,8 @@ def container(directory: Path, driver: str, **options: str) -> Container:
         ("json-file", {"tag": "{{.Bad"}, "failed to initialize logging driver: template: log-tag:1"),
         ("json-file", {"tag": "{{.Wrong}}"}, "failed to initialize logging driver: template: log-tag:1"),
         ("json-file", {"labels-regex": "("}, "failed to initialize logging driver: error parsing regexp: "),
+        ("syslog", {"cache-disabled": "maybe"}, "invalid value for option cache-disabled: maybe"),
+        ("json-file", {"cache-max-file": "x"}, "failed to initialize logging driver: invalid value for max-file: x"),
         ("syslog", {"syslog-address": "foo://x"}, "syslog-address should be in form proto://address, got foo://x"),
         ("syslog", {"syslog-address": "unix:///nope"}, "stat /nope: no such file or directory"),
         ("syslog", {"syslog-address": "udp://", "syslog-facility": "bad"}, "invalid syslog facility"),
@@ -118,7 +120,8 @@ def test_a_syslog_target_is_an_address_and_the_short_id_is_its_tag(tmp_path: Pat
     assert syslog.address in ("127.0.0.1", "::1") and syslog.hostname == socket.gethostname()
 
 
-def test_only_files_can_be_read(tmp_path: Path) -> None:
+def test_what_is_in_files_can_be_read(tmp_path: Path) -> None:
     paths = {driver: container(tmp_path, driver).log_path for driver in log_drivers.DRIVERS}
-    assert {driver for driver, path in paths.items() if path is not None} == set(log_drivers.READABLE)
+    assert {driver for driver, path in paths.items() if path is not None} == {"json-file", "local", "syslog"}
+    assert container(tmp_path, "syslog", cache_disabled="1").log_path is None
     assert log_drivers.target(container(tmp_path, "none")) is None

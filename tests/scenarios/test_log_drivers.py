@@ -84,7 +84,7 @@ def test_local_and_syslog_go_on_when_the_daemon_is_killed(own_daemon: Daemon) ->
             own_daemon.remove_all()
 
 
-def test_a_syslog_server_gets_every_line_with_its_tag_and_logs_are_refused(
+def test_a_syslog_server_gets_every_line_with_its_tag_and_a_copy_can_be_read(
     daemon: Daemon, client: docker.DockerClient
 ) -> None:
     with syslog_server() as server:
@@ -97,9 +97,37 @@ def test_a_syslog_server_gets_every_line_with_its_tag_and_logs_are_refused(
     assert [line.partition("]: ")[2] for line in lines[:-1]] == [f"line {n}\n" for n in range(2000)]
     assert lines[0].startswith("<142>") and f"{socket.gethostname()} spoken[" in lines[0]
     assert lines[-1].startswith("<139>") and lines[-1].endswith("]: bad\n")
-    refused = daemon.cli("logs", container.id)
+    shown = daemon.cli("logs", container.id)
+    assert (shown.stdout, shown.stderr) == ("".join(f"line {n}\n" for n in range(2000)), "bad\n")
+    copies = [path.name for path in (daemon.data_root / "containers" / container.id).glob("container-cached.log*")]
+    assert copies == ["container-cached.log"]
+
+
+def test_a_copy_rotates_by_its_own_options(daemon: Daemon, client: docker.DockerClient) -> None:
+    with syslog_server() as server:
+        log = to(server, **{"cache-max-size": "20k", "cache-max-file": "3", "cache-compress": "false"})
+        container = client.containers.run("busybox", ["sh", "-c", COUNT.format(5000)], detach=True, log_config=log)
+        connection, _ = server.accept()
+        with connection, connection.makefile("rb") as file:
+            assert len(file.readlines()) == 5000
+        container.wait()
+        place = daemon.data_root / "containers" / container.id
+        assert {path.name for path in place.glob("container-cached*")} == {
+            "container-cached.log", "container-cached.log.1", "container-cached.log.2"
+        }  # fmt: skip
+        kept = container.logs().split(b"\n")[:-1]
+        assert 0 < len(kept) < 5000 and kept == [b"line %d" % n for n in range(5000 - len(kept), 5000)]
+
+
+def test_without_a_copy_logs_are_refused(daemon: Daemon, client: docker.DockerClient) -> None:
+    with syslog_server() as server:
+        log = to(server, **{"cache-disabled": "true"})
+        container = client.containers.run("busybox", ["true"], detach=True, log_config=log)
+        container.wait()
+        refused = daemon.cli("logs", container.id)
     assert refused.returncode == 1
     assert refused.stderr.strip() == "Error response from daemon: configured logging driver does not support reading"
+    assert not list((daemon.data_root / "containers" / container.id).glob("container-cached*"))
 
 
 def test_a_dead_syslog_server_fails_the_start_and_nothing_stays(daemon: Daemon) -> None:
