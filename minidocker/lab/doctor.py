@@ -82,6 +82,7 @@ def programs(_isolation: Isolation) -> Finding:
         "busybox": "busybox-static",
         "tini-static": "tini",
         "docker-registry": "docker-registry",
+        "strace": "strace",
     }
     missing = [package for program, package in wanted.items() if not shutil.which(program)]
     if missing:

@@ -64,7 +64,7 @@ def test_without_root_and_programs_the_doctor_says_so(monkeypatch: pytest.Monkey
     monkeypatch.setattr(doctor, "SOCKET", Path("/nowhere/minidocker.sock"))
     unused = Isolation()
     assert doctor.privileges(unused) == Finding("privileges", False, "user 1000", "run it as root, or through sudo")
-    assert doctor.programs(unused).observed == "missing: graphviz, busybox-static, tini, docker-registry"
+    assert doctor.programs(unused).observed == "missing: graphviz, busybox-static, tini, docker-registry, strace"
     assert doctor.daemon(unused) == Finding(
         "daemon", False, "/nowhere/minidocker.sock: No such file or directory", "./lab setup starts it"
     )

@@ -12,6 +12,7 @@ Rules   - it listens on a UNIX socket that only root may open, in threads of the
 import contextlib
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -39,13 +40,21 @@ class Half:
 
 @dataclass(slots=True)
 class Exchange:
-    """One request and its answer. number: from 1. ended_after: how many had begun when the answer ended; None: it has
-    not ended."""
+    """One request and its answer.
+
+    number       from 1.
+    ended_after  how many had begun when the answer ended; None: it has not ended.
+    began, answered, ended  when the request's head, the answer's head and its end were seen here, on their way, in
+                            seconds since the epoch; None: not yet.
+    """
 
     number: int
     request: Half
     answer: Half = field(default_factory=Half)
     ended_after: int | None = None
+    began: float = field(default_factory=time.time)
+    answered: float | None = None
+    ended: float | None = None
 
     @property
     def method(self) -> str:
@@ -187,7 +196,7 @@ class _Wire:
         if not self._asked or (100 <= status < 200 and status != _SWITCHING):
             return 0
         self._now = self._asked.popleft()
-        self._now.answer = half
+        self._now.answer, self._now.answered = half, time.time()
         self._tap.changed()
         if "upgrade" in self._now.request.fields and status != _SWITCHING:
             self._requests.abandon()
@@ -257,7 +266,7 @@ class SocketTap:
     def end(self, exchange: Exchange) -> None:
         """Called by a wire's thread: all of the answer was seen."""
         with self._lock:
-            exchange.ended_after = len(self.exchanges)
+            exchange.ended_after, exchange.ended = len(self.exchanges), time.time()
         self.changed()
 
     def changed(self) -> None:
@@ -288,7 +297,7 @@ def as_requests(
     return [
         Request(
             sender, receiver, one.method, one.path if queries else one.path.partition("?")[0], one.status,
-            one.request.size, one.answer.size, one.note,
+            one.request.size, one.answer.size, one.note, one.began, one.answered, one.ended,
         )
         for one in exchanges
     ]  # fmt: skip
