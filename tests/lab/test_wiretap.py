@@ -70,6 +70,26 @@ def test_a_broken_line_is_gone_on_with(shop: tuple[str, Client], tap: Wiretap, r
     assert large[0].received == 2_000_000 and large[1].status == 206
 
 
+def test_an_upload_over_a_broken_line_is_begun_again(shop: tuple[str, Client], tap: Wiretap, reference: str) -> None:
+    """What arrives at the registry, in the end, is the whole layer: it gives it back."""
+    registry, daemon = shop
+    daemon.images.pull(f"{registry}/app:1")
+    copy = f"{tap.address}/again"
+    daemon.images.get(f"{registry}/app:1").tag(copy, "1")
+    tap.cut_upload_at = 2_000_000
+    digest = daemon.images.push(f"{copy}:1")
+    heard = tap.take()
+    (broken,) = [number for number, one in enumerate(heard) if one.note == "the line breaks"]
+    assert (heard[broken].sent, heard[broken].status, heard[broken].method) == (2_000_000, 0, "PUT")
+    size = max(one.sent for one in heard)
+    after = [(one.method, one.status) for one in heard[broken + 1 :] if one.method == "HEAD" or one.sent in (0, size)]
+    assert after[:3] == [("HEAD", 404), ("POST", 202), ("PUT", 201)] and size > 3_000_000
+    for name in (f"{copy}:1", f"{registry}/app:1"):
+        daemon.images.remove(name, force=True)
+    assert daemon.images.pull(f"{registry}/again@{digest}")
+    assert tap.cut_upload_at is None
+
+
 def test_without_a_token_nobody_gets_in(shop: tuple[str, Client], reference: str) -> None:
     gate = Wiretap(shop[0], users={"student": "sesame"})
     try:

@@ -27,7 +27,9 @@ SERVICE = "the course's registry"
 class Wiretap:
     """A server before another one. `address` is what clients use, `requests` what it has seen; `close()` it.
 
-    cut_blob_at  the next blob that is sent ends after so many bytes, as if the line had broken; then it is None again.
+    cut_blob_at    the next blob that is sent from there ends after so many bytes, as if the line had broken; then it is
+                   None again.
+    cut_upload_at  the same for the next blob that is sent to there, of which so many bytes arrive and no answer comes.
     """
 
     def __init__(self, upstream: str, *, users: Mapping[str, str] | None = None) -> None:
@@ -35,6 +37,7 @@ class Wiretap:
         self.upstream, self.users = upstream, dict(users or {})
         self.requests: list[Request] = []
         self.cut_blob_at: int | None = None
+        self.cut_upload_at: int | None = None
         self._tokens: set[str] = set()
         self._lock = threading.Lock()
         tap = self
@@ -100,7 +103,12 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing goes to the notebook's standard error."""
 
     def _serve(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        size, cut = int(self.headers.get("Content-Length") or 0), self.wiretap.cut_upload_at
+        if cut is not None and self.command == "PUT" and "/blobs/" in self.path and size > cut:
+            self.wiretap.cut_upload_at = None
+            self._break_off(self.rfile.read(cut))
+            return
+        body = self.rfile.read(size)
         authorization = self.headers.get("Authorization", "")
         if self.wiretap.users and self.path.startswith("/token"):
             self._give_token(authorization, body)
@@ -121,11 +129,27 @@ class _Handler(BaseHTTPRequestHandler):
             document = {"token": token, "expires_in": 300, "issued_at": time.strftime("%Y-%m-%dT%H:%M:%SZ")}
             self._answer(200, {}, json.dumps(document).encode(), body, receiver="token service")
 
-    def _pass_on(self, body: bytes) -> None:
+    def _upstream(self) -> tuple[http.client.HTTPConnection, dict[str, str]]:
+        """A connection to the registry, and the fields that it gets."""
         host, _, port = self.wiretap.upstream.partition(":")
-        upstream = http.client.HTTPConnection(host, int(port), timeout=20)
         # The Host stays as the client sent it, so addresses that the registry gives lead through here.
         sent = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP}
+        return http.client.HTTPConnection(host, int(port), timeout=20), sent
+
+    def _break_off(self, begin: bytes) -> None:
+        """The registry gets the beginning of a body, and then both lines are dead."""
+        upstream, sent = self._upstream()
+        with contextlib.suppress(OSError):
+            upstream.request(self.command, self.path, body=begin, headers=sent)  # which promise more
+        upstream.close()
+        self.wiretap.record(
+            Request("daemon", "registry", self.command, self.path, 0, len(begin), 0, self._note(cut=True))
+        )
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _pass_on(self, body: bytes) -> None:
+        upstream, sent = self._upstream()
         try:
             upstream.request(self.command, self.path, body=body, headers=sent)
             answer = upstream.getresponse()
@@ -152,12 +176,14 @@ class _Handler(BaseHTTPRequestHandler):
         if cut_here:
             self.wiretap.cut_blob_at, content, self.close_connection = None, content[:cut], True
         self.wiretap.record(
-            Request("daemon", receiver, self.command, self.path, status, len(body), len(content), self._note(cut_here))
+            Request(
+                "daemon", receiver, self.command, self.path, status, len(body), len(content), self._note(cut=cut_here)
+            )
         )
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    def _note(self, cut: bool) -> str:
+    def _note(self, *, cut: bool) -> str:
         scheme = self.headers.get("Authorization", "").partition(" ")[0]
         parts = [f"with {scheme}"] if scheme else []
         if wanted := self.headers.get("Range"):
