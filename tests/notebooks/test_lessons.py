@@ -277,3 +277,13 @@ def test_a_lesson_without_what_it_needs_says_so_in_one_line(
         lesson.run(lesson.cells[:1])
     (error,) = lesson.cells[0].outputs
     assert error["ename"] == "Skipped" and error["traceback"] == [f"Skipped: {words}"]
+
+
+@needs_daemon
+def test_a_lesson_without_strace_skips_its_timeline_in_words(open_lesson: Callable[[Path], Any]) -> None:
+    lesson = open_lesson(LESSONS[13])
+    timeline = next(number for number, cell in enumerate(lesson.cells) if "request_timeline(" in cell.source)
+    lesson.say("from minidocker.lab.props import syscalls; syscalls._PROGRAMS = {'no-strace': 'strace'}")
+    said = lesson.run(lesson.cells[: timeline + 1])
+    assert "skipped: no-strace is not installed, which watches system calls: apt-get install strace" in said
+    assert lesson.cells[timeline].outputs == []
