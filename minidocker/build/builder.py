@@ -132,7 +132,7 @@ class Build:
             state.image, state.config = earlier.image, earlier.config
         elif base != "scratch":
             state.image = await self._steps.bases.find(base, wanted)
-            state.config = state.image.config.execution
+            state.config = msgspec.structs.replace(state.image.config.execution, image="")
         state.config = configuration.with_default_path(state.config)
         triggers = state.config.on_build or []
         state.config = msgspec.structs.replace(state.config, on_build=None)

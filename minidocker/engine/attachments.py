@@ -10,14 +10,16 @@ Rules   - runs in threads; reads the record under the container's lock, and neve
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol
 
-from minidocker.engine.config import EndpointRequest, HostConfig
+import msgspec
+
+from minidocker.engine.config import EndpointIPAM, EndpointRequest, HostConfig
 from minidocker.engine.container import Record
 from minidocker.engine.network import Network
 from minidocker.engine.values import parse_port
-from minidocker.errors import Forbidden, InvalidArgument, NotFound, Unsupported
+from minidocker.errors import Forbidden, InvalidArgument, NotFound
 from minidocker.network.bridge import BridgeNetwork
 from minidocker.network.endpoint import Endpoint, LiveEndpoint
 from minidocker.network.ports import ANY, ANY6, PortBinding, parse_binding
@@ -98,14 +100,34 @@ def check_request(network: Network, request: EndpointRequest) -> None:
         _check_address(network, ipam.ipv4_address, 4)
     if ipam is not None and ipam.ipv6_address:
         _check_address(network, ipam.ipv6_address, 6)
+    if ipam is not None:
+        link_local(ipam)
     if request.aliases and not network.user_defined:
         raise InvalidArgument("network-scoped alias is supported only for containers in user defined networks")
     if any(not alias or re.search(r"[\s\0]", alias) for alias in request.aliases or []):
         raise InvalidArgument(f"invalid network alias: {request.aliases}")
-    if request.driver_opts:
-        raise Unsupported(f"driver option {next(iter(request.driver_opts))}: endpoints of a bridge network have none")
+    for link in request.links or []:
+        if link.count(":") > 1 or not link.partition(":")[0]:
+            raise InvalidArgument(f"bad format for links: {link}")
     if request.mac_address and not _MAC.fullmatch(request.mac_address):
         raise InvalidArgument(f"{request.mac_address} is not a valid mac address")
+
+
+def link_local(ipam: EndpointIPAM | None) -> tuple[str, ...]:
+    """The further addresses that an interface is to have, with prefix: of IPv4 by their class, as in libnetwork.
+
+    Raises  InvalidArgument: not an address.
+    """
+    found: list[str] = []
+    for text in (ipam.link_local_ips if ipam is not None else None) or []:
+        try:
+            address = ip_address(text)
+        except ValueError:
+            raise InvalidArgument(f"Invalid link-local IP address: {text}") from None
+        first = address.packed[0]
+        classes = 8 if first < 128 else 16 if first < 192 else 24
+        found.append(f"{address}/{classes if address.version == 4 else 64}")
+    return tuple(found)
 
 
 def _check_address(network: Network, text: str, version: int) -> None:
@@ -115,6 +137,8 @@ def _check_address(network: Network, text: str, version: int) -> None:
         raise InvalidArgument(f"invalid IPv{version} address: {text}") from None
     if not network.user_defined:
         raise InvalidArgument("user specified IP address is supported on user defined networks only")
+    if version == 6 and not network.ipv6 and any(pool.version == 6 for pool in network.pools):
+        return  # as Docker: of a subnet that is not switched on an address is noted, and nobody gets it
     if not (network.static if version == 4 else network.static6):
         raise InvalidArgument(
             "user specified IP address is supported only when connecting to networks with user configured subnets"
@@ -155,7 +179,7 @@ class Attachments:
             requested6=IPv6Address(ipam.ipv6_address) if ipam is not None and ipam.ipv6_address else None,
             interface=free_interface(network.interface_prefix, {one.interface for one in taken.values()}),
         )
-        return bridge, endpoint
+        return bridge, msgspec.structs.replace(endpoint, link_local=link_local(ipam))
 
     def allocate_all(self, record: Record, undo: Callable[[Undo], object]) -> Attached:
         """An endpoint on every network of a container that starts. undo: told how to give each back."""

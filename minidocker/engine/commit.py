@@ -6,6 +6,7 @@ Rules   - a commit's layer is the container's upper directory, read while the co
         - an image appears, with its name, after all of it is in place.
 """
 
+import contextlib
 import platform
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -100,12 +101,14 @@ class Committing:
                 raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
             yield
             return
-        running = self._engine.running
-        await running.pause(container)
+        running, frozen = self._engine.running, False
+        with contextlib.suppress(Conflict):  # it has just ended: then nothing writes any more
+            await running.pause(container)
+            frozen = True
         try:
             yield
         finally:
-            if container.state.status == PAUSED:
+            if frozen and container.state.status == PAUSED:
                 await running.unpause(container)
 
     def _commit(self, container: Container, parent: Image, config: ExecutionConfig, wanted: Wanted) -> Image:
@@ -129,6 +132,9 @@ class Committing:
             variant=parent.config.variant,
             os_version=parent.config.os_version,
             container=container.id,
+            container_config=msgspec.structs.replace(
+                execution_of(container), hostname=container.record.config.hostname, image=container.record.image
+            ),
         )
         return self._add(document, layers, wanted, parent.id)
 

@@ -208,6 +208,7 @@ class HostConfig(msgspec.Struct, rename="pascal"):
     cpuset_mems: str = ""
     devices: list[DeviceMapping] | None = None
     device_cgroup_rules: list[str] | None = None
+    kernel_memory: int = 0
     memory_reservation: int = 0
     memory_swap: int = 0
     memory_swappiness: int | None = None
@@ -220,11 +221,13 @@ class HostConfig(msgspec.Struct, rename="pascal"):
     init: bool | None = None
 
 
-class EndpointIPAM(msgspec.Struct, rename={"ipv4_address": "IPv4Address", "ipv6_address": "IPv6Address"}):
-    """Fixed addresses."""
+class EndpointIPAM(msgspec.Struct, rename={"ipv4_address": "IPv4Address", "ipv6_address": "IPv6Address",
+                                           "link_local_ips": "LinkLocalIPs"}):  # fmt: skip
+    """Fixed addresses. link_local_ips: further ones that the interface gets, whatever the network's subnet."""
 
     ipv4_address: str = ""
     ipv6_address: str = ""
+    link_local_ips: list[str] | None = None
 
 
 class EndpointRequest(msgspec.Struct, rename={"ipam_config": "IPAMConfig", "links": "Links", "aliases": "Aliases",

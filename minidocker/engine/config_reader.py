@@ -136,8 +136,6 @@ def read_endpoint(raw: object, network: str) -> EndpointRequest:
     """One entry of EndpointsConfig (null is an empty one)."""
     value = {k: v for k, v in _object(raw, f"endpoint of {network}").items() if k not in _ENDPOINT_OUTPUT}
     ipam = _object(value.get("IPAMConfig"), "IPAMConfig")
-    if not is_empty(ipam.get("LinkLocalIPs")):
-        raise InvalidArgument("IPAMConfig.LinkLocalIPs is not supported: an interface has the addresses of its network")
     kept = {k: v for k, v in ipam.items() if v}
     value["IPAMConfig"] = kept if kept or value.get("IPAMConfig") == {} else None
     return _strict(value, EndpointRequest, _ENDPOINT_REFUSED, f"endpoint of {network}: ")

@@ -59,8 +59,7 @@ class Connecting:
         """
         engine = self._engine
         network, container = engine.networks.get(text), engine.containers.get(name)
-        # As Docker: an inspect of such an endpoint shows {} and not null.
-        request = request or EndpointRequest(driver_opts={})
+        request = request or EndpointRequest()
         async with container.lock:
             record = container.record
             self._check_connect(network, container, request)

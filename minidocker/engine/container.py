@@ -9,7 +9,9 @@ Rules   - `container.json` in the container's directory is the record; it is com
 """
 
 import asyncio
+import contextlib
 import logging
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +42,7 @@ CREATED, RUNNING, PAUSED, RESTARTING, EXITED, DEAD, REMOVING = (
     "removing",
 )
 RECORD_NAME = "container.json"
+FIRST_WORDS_SECONDS = 0.1
 
 
 class State(msgspec.Struct):
@@ -212,6 +215,17 @@ class Container:
     def exit_future(self) -> "asyncio.Future[int]":
         """A future of the next exit's code."""
         return _future_in(self._exit_waiters)
+
+    async def say_first_words(self) -> None:
+        """Give a command that has only just been started the time that Docker's start would have taken, or its end.
+
+        Clients ask for what it has said right after a start, and with Docker it has said it by then.
+        """
+        if self.state.running:
+            age_seconds = (time.time_ns() - clock.nanoseconds_of(self.state.started_at)) / 1e9
+            if 0 <= age_seconds < FIRST_WORDS_SECONDS:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.exit_future(), FIRST_WORDS_SECONDS - age_seconds)
 
     def removal_future(self) -> "asyncio.Future[int]":
         """A future of the exit code, set when the container has been removed."""

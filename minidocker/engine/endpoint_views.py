@@ -77,7 +77,7 @@ def endpoint_document(record: Record, network: str, network_id: str, version: Ve
         "IPv6Gateway": endpoint.gateway6 if endpoint else "",
         "GlobalIPv6Address": endpoint.address6 if endpoint else "",
         "GlobalIPv6PrefixLen": endpoint.prefix6 if endpoint else 0,
-        "MacAddress": endpoint.mac if endpoint else (request.mac_address if version >= (1, 44) else ""),
+        "MacAddress": endpoint.mac if endpoint else request.mac_address,
         "DriverOpts": request.driver_opts,
     }
     if version >= (1, 44):

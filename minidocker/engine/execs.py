@@ -125,7 +125,7 @@ class Execs:
         self._by_id[execution.id] = execution
         container.execs[execution.id] = execution
         self._forget_old(container)
-        self._tell(execution, f"exec_create: {' '.join(config.cmd or [])}")
+        self._tell(execution, f"exec_create: {_told(config)}")
         return execution
 
     def _forget_old(self, container: Container) -> None:
@@ -183,7 +183,7 @@ class Execs:
             execution.ended(error.exit_code if isinstance(error, StartError) else 126)
             raise
         self._watch(execution, created.pid, created.monitor_pidfd)
-        self._tell(execution, f"exec_start: {' '.join(config.cmd or [])}")
+        self._tell(execution, f"exec_start: {_told(config)}")
         return stream
 
     def _prepare(self, execution: Exec, size: tuple[int, int]) -> Created:
@@ -295,6 +295,12 @@ def check_runs(container: Container) -> None:
         raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
     if not state.running:
         raise Conflict(f"Container {container.id} is not running")
+
+
+def _told(config: ExecConfig) -> str:
+    """The command as events tell it: the program, a blank, and its arguments, as in Docker also where it has none."""
+    program, *arguments = config.cmd or [""]
+    return f"{program} {' '.join(arguments)}"
 
 
 def exec_environment(container: list[str], config: ExecConfig) -> list[str]:

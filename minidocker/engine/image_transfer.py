@@ -36,6 +36,7 @@ from minidocker.registry.progress import Progress, Report, ignore
 from minidocker.registry.pull import Pulled, Puller, plan
 from minidocker.registry.push import Part, push_image
 from minidocker.registry.resolve import Resolved, connect, login, resolve
+from minidocker.registry.resolve import tags as tags_of
 from minidocker.registry.transfers import Transfers
 from minidocker.registry.transport import Transport
 from minidocker.storage.images import Image, ImageLayer
@@ -100,8 +101,7 @@ class ImageTransfer:
         self, repository: Reference, platform: Platform | None, credentials: AuthConfig, report: Report
     ) -> list[Image]:
         """Every tag of a repository."""
-        async with connect(self._transport, repository, credentials) as client:
-            tags = await client.tags()
+        tags = await tags_of(self._transport, repository, credentials)
         if not tags:
             raise NotFound(f"repository {repository.familiar_name} has no tags")
         pulled = [await self._pull(repository.with_tag(tag), platform, credentials, report) for tag in tags]

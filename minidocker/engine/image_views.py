@@ -74,7 +74,7 @@ def execution(config: ExecutionConfig) -> dict[str, Any]:
     if config.args_escaped:
         shown["ArgsEscaped"] = True
     shown |= {
-        "Image": "",
+        "Image": config.image,
         "Volumes": config.volumes,
         "WorkingDir": config.working_dir,
         "Entrypoint": config.entrypoint,
@@ -103,7 +103,7 @@ def inspect(
         "Comment": config.comment or _last_comment(image),
         "Created": config.created or NEVER,
         "Container": config.container,
-        "ContainerConfig": execution(ExecutionConfig()),
+        "ContainerConfig": execution(config.container_config or ExecutionConfig()),
         "DockerVersion": config.docker_version,
         "Author": config.author,
         "Config": execution(config.execution),

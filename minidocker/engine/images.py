@@ -169,11 +169,16 @@ class Images:
     def tag(self, text: str, repository: str, tag: str) -> None:
         """Give an image another name. Raises NotFound; InvalidArgument: not a name."""
         image = self.find(text)
-        reference = Reference.parse(f"{repository}:{tag}" if tag else repository)
+        reference = Reference.parse(repository)
+        if tag:
+            reference = reference.with_tag(tag)
         if reference.digest is not None:
             raise InvalidArgument("refusing to create a tag with a digest reference")
+        if reference.familiar_name == "sha256":
+            raise InvalidArgument("refusing to create an ambiguous tag using digest algorithm as name")
         self.store.tag(reference, image.id)
-        self._emit("tag", image.id, reference.familiar, image)
+        explicit = tag or ":" in repository.rpartition("/")[2]
+        self._emit("tag", image.id, reference.familiar if explicit else reference.familiar_name, image)
 
     async def remove(self, text: str, *, force: bool, prune: bool) -> list[Gone]:
         """Docker's `rmi`. Raises NotFound, Conflict."""
@@ -201,7 +206,9 @@ class Images:
                 continue
             gone += self._prune_one(image)
         await self.garbage.sweep()
-        return gone, max(0, before - sum(layer.size for layer in self._engine.layers.all()))
+        freed = max(0, before - sum(layer.size for layer in self._engine.layers.all()))
+        self._engine.events.emit("image", "prune", "", {"reclaimed": str(freed)})
+        return gone, freed
 
     def _prune_one(self, image: Image) -> list[Gone]:
         used, gone = self._used_with_parents(), list[Gone]()
@@ -262,7 +269,10 @@ class Images:
     async def save(self, texts: Sequence[str], output: Callable[[bytes | memoryview], object]) -> None:
         """Write an archive; `output` is called in a thread and may block. Raises NotFound before the first byte."""
         async with self.garbage.making():
-            await in_thread(archive.save, self.saved(texts), self._engine.blobs, output)
+            saved = self.saved(texts)
+            await in_thread(archive.save, saved, self._engine.blobs, output)
+        for image, _ in saved:
+            self._emit("save", image.id)
 
     async def load(self, source: Readable, on_progress: Callable[[str, int], object] | None = None) -> list[Loaded]:
         """Read an archive; `source` is read in a thread. Raises as `archive.load`."""

@@ -168,6 +168,7 @@ def _check_options(wanted: dict[str, str]) -> None:
 def _address(pool: Pool) -> Interface:
     """The bridge's address: the gateway asked for, else the first of the range."""
     subnet = _subnet(pool.subnet)
+    pool.subnet = str(subnet)
     pool.ip_range = str(_range(pool, subnet)) if pool.ip_range else ""
     auxiliary = {_inside(text, subnet, f"auxiliary address {name}") for name, text in pool.auxiliary.items()}
     if pool.gateway:
@@ -191,15 +192,13 @@ def _ends(subnet: Subnet) -> set[Address]:
 
 
 def _subnet(text: str) -> Subnet:
+    """The subnet, also of an address within it, as Docker takes it up to version 24."""
     try:
         if "/" not in text:
             raise ValueError(text)
-        loose = ip_network(text, strict=False)
+        return ip_network(text, strict=False)
     except ValueError:
         raise InvalidArgument(f"Invalid subnet {text} : invalid CIDR address: {text}") from None
-    if loose.network_address != ip_address(text.partition("/")[0]):
-        raise InvalidArgument(f"invalid network config:\ninvalid subnet {text}: it should be {loose}")
-    return loose
 
 
 def _range(pool: Pool, subnet: Subnet) -> Subnet:

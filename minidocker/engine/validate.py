@@ -150,7 +150,7 @@ def _check_modes(host: HostConfig, config: ContainerConfig) -> None:
     mode = host.network_mode
     shares = mode == "host" or mode.startswith("container:")
     if mode == "container:":
-        raise InvalidArgument("invalid network mode: container: needs the name or ID of a container")
+        raise InvalidArgument("Invalid network mode: invalid container format container:<name|id>")
     if mode.startswith("container:"):
         for flag, what in (
             (host.port_bindings, "port publishing"),
@@ -163,6 +163,9 @@ def _check_modes(host: HostConfig, config: ContainerConfig) -> None:
                 raise InvalidArgument(f"conflicting options: {what} and the container type network mode")
         if config.hostname:
             raise InvalidArgument("conflicting options: hostname and the network mode")
+        if host.links:
+            undefined = "This would result in undefined behavior"
+            raise InvalidArgument(f"conflicting options: container type network can't be used with links. {undefined}")
     if host.uts_mode == "host" and config.hostname:
         raise InvalidArgument("conflicting options: hostname and the UTS mode")
     if shares and config.mac_address:

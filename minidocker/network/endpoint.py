@@ -20,6 +20,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     gateway         "" for an internal network: no default route
     address6        "fd00::2", "" on a network without IPv6; prefix6, gateway6: as above
     mtu             bytes
+    link_local      further addresses of the interface, with prefix, that are no part of the network's subnet
     """
 
     id: str
@@ -35,6 +36,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     address6: str = ""
     prefix6: int = 0
     gateway6: str = ""
+    link_local: tuple[str, ...] = ()
 
     @property
     def addresses(self) -> list[str]:
@@ -51,10 +53,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
             "name": self.interface,
             "mac": self.mac,
             "mtu": self.mtu,
-            "addresses": [f"{self.address}/{self.prefix}"],
         }
-        if self.address6:
-            interface["addresses"] = [f"{self.address}/{self.prefix}", f"{self.address6}/{self.prefix6}"]
+        own = [f"{self.address}/{self.prefix}", *([f"{self.address6}/{self.prefix6}"] if self.address6 else [])]
+        interface["addresses"] = [*own, *self.link_local]
         if self.gateway and leads:
             interface["gateway"] = self.gateway
         if self.gateway6 and leads6:

@@ -46,6 +46,7 @@ class ExecutionConfig(msgspec.Struct, frozen=True, omit_defaults=True, rename="p
     stop_timeout: int | None = None
     on_build: list[str] | None = None
     shell: list[str] | None = None
+    image: str = ""  # of a container's configuration: what it was made from
 
 
 class History(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -68,7 +69,7 @@ class RootFS(msgspec.Struct, frozen=True):
 class ImageConfig(msgspec.Struct, frozen=True, omit_defaults=True, rename={"os_version": "os.version"}):
     """The whole document.
 
-    container_config  of a build's step: what its container ran with; the build cache compares it.
+    container_config  of a build's step or a commit: what its container ran with; the build cache compares it.
     """
 
     architecture: str

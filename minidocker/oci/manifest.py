@@ -7,6 +7,7 @@ Rules   - a document is either a manifest or an index. One that could be read as
         - schema 1 is refused: it carries no config and no digest of the unpacked layers, so nothing could be verified.
 """
 
+from platform import machine
 
 import msgspec
 
@@ -54,9 +55,16 @@ class Platform(msgspec.Struct, frozen=True, rename={"os_version": "os.version", 
 
     @classmethod
     def parse(cls, text: str) -> "Platform":
-        """Read `linux/amd64`, `linux/arm/v7` or `arm64`. Raises InvalidArgument: anything else."""
+        """Read `linux/amd64`, `linux/arm/v7`, `linux` or `arm64`. Raises InvalidArgument: anything else.
+
+        One word alone must be known: it is an operating system (of this machine's architecture) or an architecture.
+        """
         parts = text.lower().split("/")
+        if parts == ["linux"]:
+            return cls.of_machine(machine())
         if len(parts) == 1:
+            if parts[0] not in _ARCHITECTURES and parts[0] not in _NORMAL_ARCHITECTURES:
+                raise InvalidArgument(f'"{text}": unknown operating system or architecture: invalid argument')
             parts = ["linux", *parts]
         if not 2 <= len(parts) <= 3 or not all(part.replace("-", "").replace(".", "").isalnum() for part in parts):
             raise InvalidArgument(f"invalid platform {text!r}: expected os/architecture or os/architecture/variant")
@@ -75,6 +83,9 @@ class Platform(msgspec.Struct, frozen=True, rename={"os_version": "os.version", 
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
 
 
+_ARCHITECTURES = frozenset(
+    ("386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64")
+) | {"s390x", "wasm"}
 _NORMAL_ARCHITECTURES = {
     "x86_64": ("amd64", ""),
     "x86-64": ("amd64", ""),

@@ -93,7 +93,7 @@ class Puller:
         Raises  the first error: VerificationError, Unavailable, KernelError (ENOSPC), what unpacking raises.
         """
         for layer, chain in zip(plan.layers, plan.chains, strict=True):
-            if self._layers.get(chain) is None:
+            if self._layers.get(chain) is None or not self._blobs.has(layer.digest):
                 report(Progress("Pulling fs layer", layer.digest.short))
         tasks = [asyncio.ensure_future(self._ensure(plan, number, report)) for number in range(len(plan.layers))]
         try:
@@ -184,7 +184,9 @@ class Puller:
             blob = self._blobs.path(descriptor.digest)
             work = asyncio.ensure_future(in_thread(self._layers.stage, blob, descriptor.media_type, diff_id, moved))
             try:
-                return await asyncio.shield(work)
+                staged = await asyncio.shield(work)
+                meter.at(descriptor.size)
+                return staged
             except asyncio.CancelledError:
                 cancelled.set()
                 await outlast(work)

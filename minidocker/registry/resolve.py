@@ -98,6 +98,21 @@ async def resolve(
     raise _in_dockers_words(_most_telling(failures), reference)
 
 
+async def tags(transport: Transport, reference: Reference, credentials: AuthConfig = ANONYMOUS) -> list[str]:
+    """All tags of the repository, mirrors first. Raises as `resolve`."""
+    failures: list[MinidockerError] = []
+    for endpoint in endpoints(transport.config, reference.domain, pull=True):
+        client = RegistryClient(transport, endpoint, reference.path, ANONYMOUS if endpoint.mirror else credentials)
+        try:
+            await client.ping()
+            return await client.tags()
+        except MinidockerError as error:
+            if not _goes_on(endpoint, error):
+                raise
+            failures.append(error)
+    raise _most_telling(failures)
+
+
 def _goes_on(endpoint: Endpoint, error: MinidockerError) -> bool:
     """May another endpoint do better? After a mirror's failure always; else only if nobody spoke our protocol there."""
     return endpoint.mirror or isinstance(error, Unreachable | Temporary)

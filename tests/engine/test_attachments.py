@@ -3,13 +3,14 @@
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from minidocker.engine import attachments, etc_files, links
 from minidocker.engine.config import EndpointIPAM, EndpointRequest, HostConfig, PortBinding
 from minidocker.engine.container import Record
 from minidocker.engine.network import Network, Pool
-from minidocker.errors import InvalidArgument, MinidockerError, Unsupported
+from minidocker.errors import InvalidArgument, MinidockerError
 from minidocker.network import ports
 from minidocker.network.endpoint import Endpoint
 
@@ -69,6 +70,8 @@ def test_interfaces_get_the_first_free_number() -> None:
         (STATIC, EndpointRequest(EndpointIPAM("ten")), "invalid IPv4 address"),
         (STATIC, EndpointRequest(aliases=["two words"]), "invalid network alias"),
         (STATIC, EndpointRequest(mac_address="02:42"), "not a valid mac address"),
+        (STATIC, EndpointRequest(EndpointIPAM(link_local_ips=["x"])), "Invalid link-local IP address: x"),
+        (STATIC, EndpointRequest(links=["a:b:c"]), "bad format for links: a:b:c"),
     ],
 )
 def test_what_the_network_does_not_allow_is_refused(network: Network, request_: EndpointRequest, words: str) -> None:
@@ -76,10 +79,25 @@ def test_what_the_network_does_not_allow_is_refused(network: Network, request_: 
         attachments.check_request(network, request_)
 
 
-def test_what_is_allowed_passes_and_driver_options_do_not() -> None:
-    attachments.check_request(STATIC, EndpointRequest(EndpointIPAM("10.5.0.7"), aliases=["x"]))
-    with pytest.raises(Unsupported):
-        attachments.check_request(STATIC, EndpointRequest(driver_opts={"a": "b"}))
+def test_what_is_allowed_passes_also_options_that_the_driver_does_not_know() -> None:
+    attachments.check_request(STATIC, EndpointRequest(EndpointIPAM("10.5.0.7"), aliases=["x"], links=["a:b", "c"]))
+    attachments.check_request(DEFAULT, EndpointRequest(driver_opts={"a": "b"}))
+
+
+def test_an_address_of_ipv6_is_noted_where_its_subnet_is_not_switched_on() -> None:
+    six = EndpointRequest(EndpointIPAM(ipv6_address="fd00::7"))
+    noted = Network("six", "d" * 64, "bridge", "", pools=[Pool("10.7.0.0/24"), Pool("fd00::/64")])
+    attachments.check_request(noted, six)
+    with pytest.raises(InvalidArgument, match="user configured subnets"):
+        attachments.check_request(STATIC, six)
+
+
+def test_further_addresses_have_the_prefix_of_their_class() -> None:
+    asked = EndpointIPAM(link_local_ips=["169.254.8.8", "10.1.2.3", "192.0.2.7", "fe80::7"])
+    found = attachments.link_local(asked)
+    assert found == ("169.254.8.8/16", "10.1.2.3/8", "192.0.2.7/24", "fe80::7/64")
+    one = msgspec.structs.replace(endpoint("a", "10.0.1.2"), link_local=found[:1])
+    assert one.interface_plan()["addresses"] == ["10.0.1.2/24", "169.254.8.8/16"]
 
 
 def test_ports_without_an_address_are_bound_to_the_networks_own() -> None:

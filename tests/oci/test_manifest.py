@@ -1,6 +1,7 @@
 """Manifests: strict reading, and the choice of a platform."""
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -92,3 +93,10 @@ def test_chain_ids_are_those_of_the_specification() -> None:
     first, second = Digest.of(b"1"), Digest.of(b"2")
     assert chain_id((first,)) == first
     assert chain_id((first, second)) == Digest.of(f"{first} {second}".encode())
+
+
+def test_a_platform_of_one_word_is_a_known_system_or_architecture() -> None:
+    assert str(Platform.parse("arm64")) == str(Platform.parse("linux/aarch64")) == "linux/arm64"
+    assert Platform.parse("Linux") == Platform.of_machine(os.uname().machine)
+    with pytest.raises(InvalidArgument, match='"foobar": unknown operating system or architecture: invalid argument'):
+        Platform.parse("foobar")

@@ -19,7 +19,7 @@ from minidocker.oci.reference import Reference
 from minidocker.registry.hosts import RegistryConfig
 from minidocker.registry.progress import Progress, ignore
 from minidocker.registry.pull import Pulled, Puller, plan
-from minidocker.registry.resolve import resolve
+from minidocker.registry.resolve import resolve, tags
 from minidocker.registry.retry import Retry
 from minidocker.registry.transfers import Transfers
 from minidocker.registry.transport import Transport
@@ -569,5 +569,19 @@ def test_a_mirror_is_asked_first_and_the_image_keeps_its_hub_name(tmp_path: Path
             config = RegistryConfig(mirrors=(mirror.url,), certs_dirs=(), retry=Retry(sleep=no_sleep))
             await Desk(tmp_path, config).pull("docker.io", path="library/app")
             assert mirror.requests("/v2/library/app/manifests/1")
+
+    asyncio.run(scenario())
+
+
+def test_a_mirror_lists_the_tags_too() -> None:
+    async def list_tags(_request: web.BaseRequest) -> web.Response:
+        return web.json_response({"name": "library/app", "tags": ["1", "2"]})
+
+    async def scenario() -> None:
+        async with serving(Liar()) as mirror:
+            mirror.lies["/tags/list"] = list_tags
+            config = RegistryConfig(mirrors=(mirror.url,), certs_dirs=(), retry=Retry(sleep=no_sleep))
+            async with Transport(config) as transport:
+                assert await tags(transport, Reference("docker.io", "library/app")) == ["1", "2"]
 
     asyncio.run(scenario())

@@ -130,3 +130,24 @@ def test_what_is_no_name_is_refused(client: docker.DockerClient, name: str) -> N
 
 def test_a_missing_container_is_not_found(daemon: Daemon) -> None:
     assert "No such container: nosuch" in daemon.cli("commit", "nosuch", "x").stderr
+
+
+def test_a_container_that_ends_meanwhile_is_committed(client: docker.DockerClient) -> None:
+    """Its end comes between the question whether it runs and the freezing, at some of these times."""
+    for number in range(12):
+        container = client.containers.create("busybox", ["touch", f"/{number}"], network_mode="none")
+        container.start()
+        image = container.commit()
+        container.remove(force=True)
+        client.images.remove(image.id)
+
+
+def test_the_image_tells_what_its_container_ran_with(client: docker.DockerClient) -> None:
+    container = client.containers.create("busybox", ["true"], network_mode="none", hostname="told")
+    image = container.commit()
+    shown = image.attrs["ContainerConfig"]
+    assert (image.attrs["Container"], shown["Image"], shown["Cmd"], shown["Hostname"]) == (
+        container.id, "busybox", ["true"], "told",
+    )  # fmt: skip
+    assert (image.attrs["Config"]["Image"], image.attrs["Config"]["Hostname"]) == ("", "")
+    client.images.remove(image.id)

@@ -102,7 +102,8 @@ def test_a_pull_that_cannot_begin_has_a_status_and_one_that_breaks_an_error_line
     status, body = call(daemon, "POST", f"/v1.44/images/{registry}/nosuch/push?tag=1", **{"X-Registry-Auth": "e30="})
     assert status == 200
     assert lines(body)[-1]["error"] == f"An image does not exist locally with the tag: {registry}/nosuch"
-    assert call(daemon, "POST", f"/v1.44/images/{registry}/x/push?tag=1", **{"X-Registry-Auth": "!"})[0] == 400
+    unknown = json.loads(call(daemon, "POST", "/v1.44/images/create?fromImage=x&platform=foobar")[1])
+    assert unknown["message"] == '"foobar": unknown operating system or architecture: invalid argument'
 
 
 def test_tag_push_remove_and_pull_back_by_digest(daemon: Any, registry: str, box: str) -> None:
@@ -133,6 +134,52 @@ def test_save_and_load_through_the_socket(daemon: Any, box: str, tmp_path: Path)
     assert loaded.stdout.splitlines()[-1] == f"Loaded image: {box}", loaded.stderr
     assert daemon.cli("load", stdin=b"not a tar").returncode == 1
     assert daemon.cli("save", "nosuch").stderr.strip().endswith("No such image: nosuch:latest")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a tar", b"\0" * 1024])
+def test_a_load_that_fails_says_so_in_its_stream(daemon: Any, content: bytes) -> None:
+    status, body = call(daemon, "POST", "/v1.44/images/load", content, **{"Content-Type": "application/x-tar"})
+    (line,) = lines(body)
+    assert status == 200 and line["error"] == line["errorDetail"]["message"] != ""
+    with pytest.raises(docker.errors.ImageLoadError):
+        daemon.client().images.load(content)
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [("repo=t/one&tag=a", "t/one:a"), ("repo=t/two:b", "t/two:b"), ("repo=t/three:c&tag=d", "t/three:d"),
+     ("repo=docker.io/library/four", "four:latest")],
+)  # fmt: skip
+def test_the_tag_beside_a_name_counts_more_than_the_one_in_it(daemon: Any, box: str, query: str, name: str) -> None:
+    assert call(daemon, "POST", f"/v1.44/images/{box}/tag?{query}")[0] == 201
+    assert name in json.loads(call(daemon, "GET", f"/v1.44/images/{box}/json")[1])["RepoTags"]
+    assert call(daemon, "DELETE", f"/v1.44/images/{name}")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [("repo=sha256&tag=a", "ambiguous tag"), ("repo=x&tag=-bad", "invalid tag format"),
+     ("repo=X", "must be lowercase")],
+)  # fmt: skip
+def test_what_cannot_be_a_name_is_refused(daemon: Any, box: str, query: str, words: str) -> None:
+    status, body = call(daemon, "POST", f"/v1.44/images/{box}/tag?{query}")
+    assert status == 400 and words in json.loads(body)["message"]
+
+
+def test_events_tell_of_tags_saves_and_prunes(daemon: Any, box: str) -> None:
+    client = daemon.client()
+    seen = client.events(decode=True, filters={"type": "image"})
+    image = client.images.get(box)
+    image.tag("told")
+    assert len(b"".join(image.save())) > 1_000_000
+    client.images.prune()
+    told = [next(seen) for _ in range(3)]
+    shown = [(one["Action"], one["Actor"]["Attributes"].get("name")) for one in told]
+    assert shown == [("tag", "told"), ("save", image.id), ("prune", None)]
+    assert told[2]["Actor"]["Attributes"] == {"reclaimed": "0"}
+    seen.close()
+    client.images.remove("told")
+    client.close()
 
 
 def test_a_loaded_image_is_compressed_when_pushed(daemon: Any, registry: str, box: str) -> None:

@@ -19,6 +19,15 @@ def test_tail_and_streams(client: docker.DockerClient) -> None:
     assert len(container.logs().splitlines()) == 51
 
 
+def test_the_first_words_are_there_when_a_start_has_been_answered(client: docker.DockerClient) -> None:
+    """With Docker they are, because its start takes longer; clients do not wait."""
+    for number in range(8):
+        container = client.containers.create("busybox", ["echo", f"word {number}"], network_mode="none")
+        container.start()
+        assert container.logs() == f"word {number}\n".encode()
+        container.remove(force=True)
+
+
 def test_timestamps_since_and_until(client: docker.DockerClient) -> None:
     container = client.containers.run("busybox", ["sh", "-c", "echo one; sleep 1.2; echo two"], detach=True)
     container.wait()

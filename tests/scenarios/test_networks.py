@@ -148,6 +148,22 @@ def test_fixed_addresses_and_aliases_need_a_network_that_has_them(net: Daemon) -
     assert "network nosuch not found" in refused(net, "run", "--network", "nosuch", "busybox", "true")
 
 
+def test_an_interface_has_the_further_addresses_asked_for_and_options_are_shown(net: Daemon) -> None:
+    client = net.client("1.44")
+    api = client.api
+    place = api.create_endpoint_config(link_local_ips=["169.254.8.8"], driver_opt={"com.example.colour": "blue"})
+    networking = api.create_networking_config({"bridge": place})
+    host = api.create_host_config(network_mode="bridge")
+    made = api.create_container("busybox", ["sleep", "1000"], name="ll", networking_config=networking, host_config=host)
+    api.start(made["Id"])
+    shown = api.inspect_container("ll")["NetworkSettings"]["Networks"]["bridge"]
+    assert shown["IPAMConfig"] == {"LinkLocalIPs": ["169.254.8.8"]}
+    assert shown["DriverOpts"] == {"com.example.colour": "blue"}
+    lines = inside(net, "ll", "ip -4 -o addr show dev eth0").splitlines()
+    assert [line.split()[3] for line in lines] == [f"{shown['IPAddress']}/16", "169.254.8.8/16"]
+    client.close()
+
+
 def test_the_mac_address_is_the_one_asked_for(net: Daemon) -> None:
     ok(net, "network", "create", "plain")
     ok(net, "run", "-d", "--name", "box", "--network", "plain", "--mac-address", "02:42:aa:bb:cc:dd", *SLEEP)

@@ -183,6 +183,7 @@ def test_top_takes_the_arguments_of_ps(daemon: Daemon, client: docker.DockerClie
     container = client.containers.run("busybox", ["sleep", "100"], detach=True, name="topped")
     pid = str(client.api.inspect_container(container.id)["State"]["Pid"])
     assert container.top(ps_args="-o pid,comm") == {"Titles": ["PID", "COMMAND"], "Processes": [[pid, "sleep"]]}
+    assert past(client, container=container.id) == ["create", "start", "top"]
     assert "Couldn't find PID field in ps output" in daemon.cli("top", "topped", "-o", "comm").stderr
 
 

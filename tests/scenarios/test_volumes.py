@@ -136,7 +136,7 @@ def test_prune_takes_anonymous_ones_unless_told_all(daemon: Daemon, client: dock
     client.containers.run("busybox", ["sh", "-c", "echo 12345 > /v/x"], volumes=[f"{anonymous.name}:/v"], remove=True)
     kept = client.volumes.create("precious", labels={"keep": "yes"})
     assert client.volumes.prune() == {"VolumesDeleted": [anonymous.name], "SpaceReclaimed": 6}
-    assert client.volumes.prune() == {"VolumesDeleted": None, "SpaceReclaimed": 0}
+    assert client.volumes.prune() == {"VolumesDeleted": [], "SpaceReclaimed": 0}
     assert client.volumes.prune({"all": True, "label!": ["keep=yes"]})["VolumesDeleted"] == [named.name]
     old = daemon.client("1.41")
     assert old.volumes.prune()["VolumesDeleted"] == [kept.name]

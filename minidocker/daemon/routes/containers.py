@@ -158,7 +158,9 @@ async def top(request: web.Request) -> web.Response:
     if not container.state.running:
         raise Conflict(f"Container {container.id} is not running")
     pids = await asyncio.to_thread(engine.runtime.pids, container.id)
-    return http.json_response(await asyncio.to_thread(processes.top, pids, request.query.get("ps_args", "-ef")))
+    shown = await asyncio.to_thread(processes.top, pids, request.query.get("ps_args", "-ef"))
+    engine.events.emit("container", "top", container.id, container.attributes())
+    return http.json_response(shown)
 
 
 async def resize(request: web.Request) -> web.Response:
@@ -209,6 +211,8 @@ async def logs(request: web.Request) -> web.StreamResponse:
     path = container.log_path
     if path is None:
         raise Unsupported("configured logging driver does not support reading")
+    if not query.follow:
+        await container.say_first_words()
     tty = container.record.config.tty
     multiplexed = not tty and http.api_version(request) >= (1, 42)
     response = web.StreamResponse(headers={"Content-Type": MULTIPLEXED_STREAM if multiplexed else RAW_STREAM})

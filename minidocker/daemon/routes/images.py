@@ -29,6 +29,7 @@ from minidocker.oci.reference import Reference
 from minidocker.registry import credentials
 from minidocker.registry.credentials import AuthConfig
 from minidocker.registry.progress import Progress
+from minidocker.storage.archive import Loaded
 
 _LINE_END = b"\r\n"
 _PIPE_BYTES = 1 << 20
@@ -42,6 +43,14 @@ def _images(request: web.Request) -> Images:
 
 def _credentials(request: web.Request) -> AuthConfig:
     return credentials.from_header(request.headers.get("X-Registry-Auth"))
+
+
+def _credentials_if_readable(request: web.Request) -> AuthConfig:
+    """For pull and push, where Docker takes a header that it cannot read for none."""
+    try:
+        return _credentials(request)
+    except InvalidArgument:
+        return credentials.ANONYMOUS
 
 
 class _Lines:
@@ -131,7 +140,7 @@ async def create(request: web.Request) -> web.StreamResponse:
         raise InvalidArgument("invalid reference format: fromImage is empty")
     reference, all_tags = _pull_reference(name, tag)
     platform = Platform.parse(query["platform"]) if query.get("platform") else None
-    auth = _credentials(request)
+    auth = _credentials_if_readable(request)
 
     async def work(stream: _Lines) -> None:
         await _images(request).pull(
@@ -183,7 +192,7 @@ async def push(request: web.Request) -> web.StreamResponse:
     wanted = tag or (repository.tag if explicit else None)
     if wanted:
         repository.with_tag(wanted)
-    auth = _credentials(request)
+    auth = _credentials_if_readable(request)
 
     async def work(stream: _Lines) -> None:
         await _images(request).push(repository, wanted, auth, stream.report)
@@ -257,8 +266,11 @@ async def load(request: web.Request) -> web.StreamResponse:
                 loop.call_soon_threadsafe(stream.report, Progress("Loading layer", short, done_bytes, 0))
 
         feeding = asyncio.ensure_future(_feed(request, write_end))
+        loaded: list[Loaded] = []
         try:
             loaded = await _images(request).load(source, moved)
+        except MinidockerError as error:
+            stream.put(lines.error_json(str(error)))  # as Docker: a load has no other status than 200
         finally:
             source.close()  # whoever still writes gets EPIPE
             feeding.cancel()

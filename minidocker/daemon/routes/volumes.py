@@ -57,7 +57,7 @@ async def prune(request: web.Request) -> web.Response:
     if old and "all" in filters:
         raise InvalidArgument("invalid filter 'all'")
     pruned = await _volumes(request).prune(filters, named_by_default=old)
-    return http.json_response({"VolumesDeleted": pruned.ids or None, "SpaceReclaimed": pruned.bytes_freed})
+    return http.json_response({"VolumesDeleted": list(pruned.ids), "SpaceReclaimed": pruned.bytes_freed})
 
 
 def add_routes(app: web.Application) -> None:
