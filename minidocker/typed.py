@@ -8,7 +8,7 @@ Rules   - msgspec learns a struct when it is first used, and a second thread tha
 
 import _thread
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,6 +19,7 @@ Hook = Callable[[type, Any], Any]
 
 _learning = _thread.allocate_lock()  # `threading` would cost each child of the launcher 0.4 MB
 _decoders: dict[Any, "msgspec.json.Decoder[Any]"] = {}
+_shapes: dict[Any, Any] = {}
 
 
 def decoder(kind: Any, hook: Hook | None = None) -> "msgspec.json.Decoder[Any]":
@@ -48,10 +49,12 @@ _NULLS_LIMIT = 1000
 
 
 def convert_loosely(value: Any, kind: type[T]) -> T:
-    """Read built-in objects as a `kind`, as a Go program does: null is "not said" for whatever cannot be null.
+    """Read built-in objects as a `kind`, as a Go program does: null is "not said" for whatever cannot be null, and
+    fields are found in any case of letters.
 
     Raises msgspec.ValidationError: anything else that does not fit.
     """
+    value = _folded(value, _shape(kind))
     for _ in range(_NULLS_LIMIT):
         try:
             return convert(value, kind)
@@ -75,3 +78,41 @@ def _without_null(value: Any, steps: list[str]) -> Any:
         return value
     found = {key: _without_null(item, rest) if step in (key, "...") else item for key, item in value.items()}
     return {key: item for key, item in found.items() if rest or step not in (key, "...") or item is not None}
+
+
+def named(value: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """`value` with its keys spelt as in `names`, whatever the case of their letters; other keys stay. The last wins.
+
+    >>> named({"image": "busybox", "Other": 1}, ["Image"])
+    {'Image': 'busybox', 'Other': 1}
+    """
+    spelt = {name.lower(): name for name in names}
+    return {key if key in names else spelt.get(key.lower(), key): item for key, item in value.items()}
+
+
+def _shape(kind: Any) -> Any:
+    """What msgspec.inspect tells of a type. Kept: it is asked for at each request."""
+    import msgspec.inspect  # not for the launcher, whose children would all have it
+
+    with _learning:
+        found = _shapes.get(kind)
+        if found is None:
+            found = _shapes[kind] = msgspec.inspect.type_info(kind)
+        return found
+
+
+def _folded(value: Any, shape: Any) -> Any:
+    """`value` with the fields of all its structs named as they declare them."""
+    parts = getattr(shape, "types", None)  # a union: an object or a list is meant by at most one of them
+    if parts is not None:
+        for part in parts:
+            value = _folded(value, part)
+    elif isinstance(value, list):
+        item = getattr(shape, "item_type", None)
+        return [_folded(one, item) for one in value] if item is not None else value
+    elif isinstance(value, dict) and hasattr(shape, "fields"):
+        fields = {field.encode_name: field.type for field in shape.fields}
+        return {key: _folded(one, fields.get(key)) for key, one in named(value, fields).items()}
+    elif isinstance(value, dict) and hasattr(shape, "value_type"):
+        return {key: _folded(one, shape.value_type) for key, one in value.items()}
+    return value

@@ -101,7 +101,7 @@ async def read_json(request: web.Request, kind: type[T], *, default: T | None = 
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise errors.InvalidArgument(f"Content-Type specified ({content_type}) must be 'application/json'")
     try:
-        return typed.decode(body, kind)
+        return typed.convert_loosely(typed.decode(body, object), kind)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise errors.InvalidArgument(f"invalid JSON: {error}") from error
 
@@ -126,7 +126,7 @@ def query_int(request: web.Request, name: str, default: int | None = None) -> in
 def filters_of(request: web.Request) -> dict[str, list[str]]:
     """The `filters` of the query, in both of Docker's shapes: {"k": ["v"]} and {"k": {"v": true}}."""
     text = request.query.get("filters", "")
-    if not text:
+    if text in ("", "null"):
         return {}
     try:
         raw = typed.decode(text, dict[str, list[str] | dict[str, bool]])

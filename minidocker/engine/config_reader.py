@@ -1,9 +1,9 @@
 """Reading what a container is asked to be: the bodies of `POST /containers/create`, strictly.
 
 Source  Docker Engine API 1.44, ContainerCreate (Config, HostConfig, NetworkingConfig).
-Rules   - a field is either supported (a field of a struct in `config`), or refused by name with the reason when it asks
-          for something; nothing is accepted and ignored.
-        - a newer client sends its new fields with empty values: those are harmless and pass.
+Rules   - a field of Docker's is either supported (a field of a struct in `config`), or refused by name with the reason
+          when it asks for something: none is accepted and ignored.
+        - what is no field of Docker's is passed over, and names are read in any case of letters, as Docker does.
 """
 
 import functools
@@ -17,21 +17,17 @@ from minidocker.errors import InvalidArgument
 
 T = TypeVar("T", bound=msgspec.Struct)
 _WINDOWS = "it exists on Windows only"
-_CONFIG_REFUSED = {"ArgsEscaped": _WINDOWS}
 _HOST_REFUSED = {
     "Cgroup": "joining another container's cgroup is not supported",
     "StorageOpt": "the storage driver has no per-container options",
     "CpuRealtimePeriod": "this kernel interface is not supported",
     "CpuRealtimeRuntime": "this kernel interface is not supported",
     "DeviceRequests": "there is no device driver such as a GPU's",
-    "KernelMemory": "kernel memory limits were removed from Linux",
-    "KernelMemoryTCP": "kernel memory limits were removed from Linux",
-    "CpuCount": _WINDOWS,
-    "CpuPercent": _WINDOWS,
     "IOMaximumIOps": _WINDOWS,
     "IOMaximumBandwidth": _WINDOWS,
 }
 _ENDPOINT_REFUSED: dict[str, str] = {}
+_BESIDE = ("Memory", "MemorySwap", "CpuShares", "CpusetCpus", "VolumeDriver")
 # What a client copies from an inspect into a request; the daemon decides these itself.
 _ENDPOINT_OUTPUT = {
     "NetworkID",
@@ -44,6 +40,11 @@ _ENDPOINT_OUTPUT = {
     "GlobalIPv6PrefixLen",
     "DNSNames",
 }
+
+
+def host_fields() -> frozenset[str]:
+    """The names of all fields that Docker's HostConfig has."""
+    return _field_names(HostConfig) | _HOST_REFUSED.keys()
 
 
 def is_empty(value: object) -> bool:
@@ -63,13 +64,12 @@ def _field_names(kind: type[Any]) -> frozenset[str]:
 
 def _strict(raw: dict[str, Any], kind: type[T], refused: dict[str, str], where: str) -> T:
     known, kept = _field_names(kind), {}
-    for key, value in raw.items():
+    for key, value in typed.named(raw, [*known, *refused]).items():
         if key in known:
             if value is not None:
                 kept[key] = value
-        elif not is_empty(value):
-            reason = refused.get(key, "this daemon does not know the field")
-            raise InvalidArgument(f"{where}{key} is not supported: {reason}")
+        elif key in refused and not is_empty(value):
+            raise InvalidArgument(f"{where}{key} is not supported: {refused[key]}")
     try:
         return typed.convert_loosely(kept, kind)
     except msgspec.ValidationError as error:
@@ -104,20 +104,30 @@ def _check_values(value: object, name: str) -> None:
             _check_values(inner, name)
 
 
+def _host_beside(host: dict[str, Any], plain: dict[str, Any], *, given: bool) -> dict[str, Any]:
+    """HostConfig with what old clients put beside it: all of it if it is not given, else five that it leaves open."""
+    names = _BESIDE if given else _field_names(HostConfig)
+    open_still = {key for key in names if key in plain and is_empty(host.get(key))}
+    return host | {key: plain[key] for key in open_still}
+
+
 def read_create(raw: object) -> CreateRequest:
     """Read the decoded JSON body of a create request.
 
     Raises  InvalidArgument: a wrong type, or a field that asks for what is not supported (its name and why).
     """
-    body = _object(raw, "the body")
+    body = typed.named(_object(raw, "the body"), ("HostConfig", "NetworkingConfig", "Cmd", "Entrypoint", "Shell"))
     _check_values(body, "the body")
     plain = {key: value for key, value in body.items() if key not in ("HostConfig", "NetworkingConfig")}
     for key in ("Cmd", "Entrypoint", "Shell"):
         if key in plain:
             plain[key] = _words(plain[key])
-    config = _strict(plain, ContainerConfig, _CONFIG_REFUSED, "")
-    host = _object(body.get("HostConfig"), "HostConfig")
-    networking = _object(body.get("NetworkingConfig"), "NetworkingConfig")
+    plain = typed.named(plain, _field_names(ContainerConfig) | _field_names(HostConfig))
+    if not plain.keys() & _field_names(ContainerConfig):
+        raise InvalidArgument("Config cannot be empty in order to create a container")
+    config = _strict(plain, ContainerConfig, {}, "")
+    host = _host_beside(_object(body.get("HostConfig"), "HostConfig"), plain, given=body.get("HostConfig") is not None)
+    networking = typed.named(_object(body.get("NetworkingConfig"), "NetworkingConfig"), ("EndpointsConfig",))
     endpoints = {
         name: read_endpoint(value, name)
         for name, value in _object(networking.get("EndpointsConfig"), "EndpointsConfig").items()
@@ -134,7 +144,8 @@ def read_host(raw: dict[str, Any]) -> HostConfig:
 
 def read_endpoint(raw: object, network: str) -> EndpointRequest:
     """One entry of EndpointsConfig (null is an empty one)."""
-    value = {k: v for k, v in _object(raw, f"endpoint of {network}").items() if k not in _ENDPOINT_OUTPUT}
+    fields = typed.named(_object(raw, f"endpoint of {network}"), [*_ENDPOINT_OUTPUT, "IPAMConfig"])
+    value = {k: v for k, v in fields.items() if k not in _ENDPOINT_OUTPUT}
     ipam = _object(value.get("IPAMConfig"), "IPAMConfig")
     kept = {k: v for k, v in ipam.items() if v}
     value["IPAMConfig"] = kept if kept or value.get("IPAMConfig") == {} else None

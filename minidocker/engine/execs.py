@@ -17,7 +17,6 @@ import msgspec
 
 from minidocker import typed
 from minidocker.engine import attaching, names, spec
-from minidocker.engine.config_reader import is_empty
 from minidocker.engine.container import PAUSED, RESTARTING, Container
 from minidocker.errors import Conflict, InvalidArgument, MinidockerError, NotFound
 from minidocker.oci import codec
@@ -50,19 +49,13 @@ class ExecConfig(msgspec.Struct, rename="pascal"):
     console_size: tuple[int, int] | None = None
 
 
-_KNOWN = {field.encode_name for field in msgspec.structs.fields(ExecConfig)}
-# What old clients repeat of the start's body; it says nothing here.
-_HARMLESS = {"Detach", "Container"}
-
-
 def read_config(raw: dict[str, Any]) -> ExecConfig:
-    """Read the body strictly. Raises InvalidArgument: a field unknown and not empty, no command, a bad value."""
-    for key, value in raw.items():
-        if key not in _KNOWN | _HARMLESS and not is_empty(value):
-            raise InvalidArgument(f"{key} is not supported: this daemon does not know the field")
-    kept = {key: value for key, value in raw.items() if key in _KNOWN and value is not None}
+    """Read the body. Raises InvalidArgument: no command, a bad value."""
+    command = typed.named(raw, ("Cmd",))
+    if isinstance(command.get("Cmd"), str):
+        command["Cmd"] = [command["Cmd"]]
     try:
-        config = typed.convert_loosely(kept, ExecConfig)
+        config = typed.convert_loosely(command, ExecConfig)
     except msgspec.ValidationError as error:
         raise InvalidArgument(f"invalid exec config: {error}") from None
     if not config.cmd:

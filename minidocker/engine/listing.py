@@ -52,8 +52,13 @@ def select(
     for status in filters.get("status", []):
         if status not in STATUSES:
             raise InvalidArgument(f"invalid filter 'status={status}'")
+    _check_ports(filters)
+    if len({value in ("1", "true") for value in filters.get("is-task", [])}) > 1 or any(
+        value not in ("0", "1", "false", "true") for value in filters.get("is-task", [])
+    ):
+        raise InvalidArgument(f"invalid filter 'is-task=[{' '.join(filters['is-task'])}]'")
     ordered = sorted(containers, key=lambda c: clock.nanoseconds_of(c.record.created), reverse=True)
-    if not (query.all or query.limit > 0 or filters.get("status") or filters.get("exited")):
+    if not (query.all or query.limit > 0 or filters.get("status")):
         ordered = [c for c in ordered if c.state.running or c.state.status == "restarting"]
     ordered = _between(ordered, filters, find)
     images = {image for name in filters.get("ancestor", []) for image in _images(ancestors, name)}
@@ -125,11 +130,17 @@ def _code(text: str) -> int:
     return int(text)
 
 
+def _check_ports(filters: dict[str, list[str]]) -> None:
+    for name in ("publish", "expose"):
+        for value in filters.get(name, []):
+            low, _, high = value.partition("/")[0].partition("-")
+            if not low.isdecimal() or (high and not high.isdecimal()) or int(high or low) < int(low):
+                raise InvalidArgument(f"invalid filter '{name}={value}'")
+
+
 def _in_range(wanted: str, port: int, protocol: str) -> bool:
     ports, _, kind = wanted.partition("/")
     low, _, high = ports.partition("-")
-    if not low.isdecimal():
-        raise InvalidArgument(f"invalid filter 'publish={wanted}'")
     return int(low) <= port <= int(high or low) and (kind or "tcp") == protocol
 
 

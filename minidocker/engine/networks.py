@@ -100,6 +100,8 @@ class Networks:
         for name, values in filters.items():
             if name not in _FILTERS:
                 raise InvalidArgument(f"invalid filter '{name}'")
+            if name == "dangling" and len(values) > 1:
+                raise InvalidArgument('got more than one value for filter key "dangling"')
             for value in values:
                 _check_filter(name, value)
         return [network for network in self._networks.values() if self._passes(network, filters)]

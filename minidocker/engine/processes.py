@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 from minidocker.errors import InvalidArgument, MinidockerError, Unavailable
 
-_OTHER_PID = re.compile(r"\s+(?:o|--format)=?\s*pid=")
+_TITLED_PID = re.compile(r"\s+([^\s=]*)=\s*(PID\S*)")
 TIMEOUT_SECONDS = 20
 
 
@@ -33,22 +33,30 @@ def parse(output: str, pids: Collection[int]) -> dict[str, list[str] | list[list
 def top(pids: Collection[int], ps_args: str) -> dict[str, list[str] | list[list[str]]]:
     """Run ps with `ps_args` ("" means -ef). Blocks: for threads.
 
-    Raises  InvalidArgument: ps refuses the arguments. Unavailable: there is no ps.
+    Raises  InvalidArgument: another column would be called PID. MinidockerError: ps refuses the arguments.
+            Unavailable: there is no ps.
     """
     if "\0" in ps_args:
         raise InvalidArgument("ps_args must not hold a NUL byte")
-    if _OTHER_PID.search(f" {ps_args}"):
-        raise InvalidArgument(f'specifying "{ps_args}" is not allowed: the PID column must keep its title')
+    for column, title in _TITLED_PID.findall(f" {ps_args}"):
+        if column != "pid":
+            raise InvalidArgument(f'specifying "{column}={title}" is not allowed')
     words = ps_args.split() or ["-ef"]
+    done = _ps([*words, f"-q{','.join(map(str, pids))}"])
+    if done.returncode != 0:  # some options, such as f, cannot go together with -q
+        done = _ps(words)
+    if done.returncode != 0:
+        first = next((line for line in done.stderr.splitlines() if line.strip()), f"exit status {done.returncode}")
+        raise MinidockerError(first)
+    return parse(done.stdout, pids)
+
+
+def _ps(words: list[str]) -> "subprocess.CompletedProcess[str]":
     try:
-        done = subprocess.run(
+        return subprocess.run(
             ["ps", *words], capture_output=True, text=True, errors="replace", timeout=TIMEOUT_SECONDS, check=False
         )
     except FileNotFoundError:
         raise Unavailable("ps is not installed on this host (package procps)") from None
     except subprocess.TimeoutExpired:
         raise Unavailable(f"ps did not end within {TIMEOUT_SECONDS} seconds") from None
-    if done.returncode != 0:
-        first = next((line for line in done.stderr.splitlines() if line.strip()), f"exit status {done.returncode}")
-        raise InvalidArgument(f"ps: {first}")
-    return parse(done.stdout, pids)

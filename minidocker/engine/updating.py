@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from minidocker import typed
 from minidocker.engine import abilities, spec, validate
 from minidocker.engine.config import HostConfig
-from minidocker.engine.config_reader import is_empty, read_host
+from minidocker.engine.config_reader import host_fields, is_empty, read_host
 from minidocker.engine.container import Container, Record
 from minidocker.errors import Conflict, InvalidArgument, KernelError, MinidockerError
 from minidocker.oci import runtime_spec as oci
@@ -34,10 +35,11 @@ _KNOWN = {
 
 def read_update(body: dict[str, Any]) -> HostConfig:
     """The wish of an update's body. Raises InvalidArgument: a wrong type, or a field that cannot be changed."""
-    for key, value in body.items():
-        if key not in _KNOWN and not is_empty(value):
+    fields = typed.named(body, host_fields())
+    for key in fields.keys() & host_fields() - _KNOWN:
+        if not is_empty(fields[key]):
             raise InvalidArgument(f"{key} cannot be changed by an update: create the container anew")
-    return read_host({key: value for key, value in body.items() if key in _KNOWN})
+    return read_host({key: value for key, value in fields.items() if key in _KNOWN})
 
 
 def merge(record: Record, wish: HostConfig) -> HostConfig:

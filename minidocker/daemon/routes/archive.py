@@ -112,20 +112,21 @@ def _config_of(body: object) -> ExecutionConfig:
     """The body's configuration; a command may be one string, as in a container's."""
     if not isinstance(body, dict):
         raise InvalidArgument("invalid JSON: expected an object")
+    body = typed.named(body, ("Cmd", "Entrypoint"))
     for name in ("Cmd", "Entrypoint"):
         if isinstance(body.get(name), str):
             body[name] = [body[name]]
     try:
-        return typed.convert(body, ExecutionConfig)
+        return typed.convert_loosely(body, ExecutionConfig)
     except msgspec.ValidationError as error:
         raise InvalidArgument(f"invalid JSON: {error}") from None
 
 
 def add_routes(app: web.Application) -> None:
     router = app.router
-    router.add_head("/containers/{name}/archive", stat)
-    router.add_get("/containers/{name}/archive", get, allow_head=False)
-    router.add_put("/containers/{name}/archive", put)
-    router.add_get("/containers/{name}/export", export, allow_head=False)
-    router.add_get("/containers/{name}/changes", changes, allow_head=False)
+    router.add_head("/containers/{name:.+}/archive", stat)
+    router.add_get("/containers/{name:.+}/archive", get, allow_head=False)
+    router.add_put("/containers/{name:.+}/archive", put)
+    router.add_get("/containers/{name:.+}/export", export, allow_head=False)
+    router.add_get("/containers/{name:.+}/changes", changes, allow_head=False)
     router.add_post("/commit", commit)

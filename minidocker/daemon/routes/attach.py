@@ -11,6 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
+from minidocker import typed
 from minidocker.daemon import app as http
 from minidocker.daemon import streams
 from minidocker.daemon.routes.containers import container_of
@@ -38,8 +39,6 @@ async def attach(request: web.Request) -> web.StreamResponse:
         raise Conflict(f"Container {container.name} is paused, unpause the container before attach.")
     if container.state.status == "restarting":
         raise Conflict(f"Container {container.name} is restarting, wait until the container is running")
-    if not (flags["stream"] or flags["logs"]):
-        raise InvalidArgument("Bad parameters: you must choose logs or stream")
     query = LogQuery(stdout=flags["stdout"], stderr=flags["stderr"]) if flags["logs"] else None
     stdin = flags["stdin"] and config.open_stdin
     joined = None
@@ -77,7 +76,8 @@ async def exec_start(request: web.Request) -> web.StreamResponse:
     """POST /exec/{id}/start."""
     engine = request.app[http.ENGINE]
     execution = engine.execs.get(request.match_info["id"])
-    body = await http.read_json(request, dict[str, Any], default={})
+    raw = await http.read_json(request, dict[str, Any], default={})
+    body = typed.named(raw, ("Detach", "Tty", "ConsoleSize"))
     detach, tty = body.get("Detach") is True, body.get("Tty") is True
     size = _size(body.get("ConsoleSize"))
     keys = streams.parse_detach_keys(execution.config.detach_keys)
@@ -138,5 +138,5 @@ async def _run_exec(
 
 
 def add_routes(app: web.Application) -> None:
-    app.router.add_post("/containers/{name}/attach", attach)
+    app.router.add_post("/containers/{name:.+}/attach", attach)
     app.router.add_post("/exec/{id}/start", exec_start)

@@ -9,6 +9,7 @@ Rules   - what is wrong before the first line is said has a status; after it the
 import asyncio
 import contextlib
 import os
+import re
 from typing import Any, TypeVar
 
 import msgspec
@@ -45,10 +46,13 @@ def _json(request: web.Request, name: str, kind: type[T], default: T) -> T:
 
 
 def _limits(request: web.Request) -> Limits:
-    def number(name: str) -> int:
-        return http.query_int(request, name) or 0
-
     query = request.query
+
+    def number(name: str) -> int:
+        """As Docker reads limits: what is no number is none."""
+        text = query.get(name, "")
+        return int(text) if re.fullmatch(r"[+-]?\d{1,18}", text, re.ASCII) else 0
+
     return Limits(
         memory=number("memory"),
         memory_swap=number("memswap"),
@@ -57,7 +61,7 @@ def _limits(request: web.Request) -> Limits:
         cpu_quota=number("cpuquota"),
         cpuset_cpus=query.get("cpusetcpus", ""),
         cpuset_mems=query.get("cpusetmems", ""),
-        shm_size=number("shmsize"),
+        shm_size=http.query_int(request, "shmsize") or 0,
         ulimits=tuple(_json(request, "ulimits", list[Ulimit], [])),
         cgroup_parent=query.get("cgroupparent", ""),
     )

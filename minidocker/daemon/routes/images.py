@@ -111,7 +111,7 @@ async def _streamed(request: web.Request, work: Callable[["_Lines"], Awaitable[o
 
 async def list_images(request: web.Request) -> web.Response:
     filters = http.filters_of(request)
-    if request.query.get("filter"):  # before 1.41: one reference
+    if request.query.get("filter") and http.api_version(request) < (1, 41):  # one reference
         filters.setdefault("reference", []).append(request.query["filter"])
     shown = _images(request).listing(
         filters,
@@ -330,17 +330,17 @@ async def search(request: web.Request) -> web.Response:
 
 def add_routes(app: web.Application) -> None:
     router = app.router
-    router.add_get("/images/json", list_images)
-    router.add_get("/images/search", search)
-    router.add_get("/images/get", save)
+    router.add_get("/images/json", list_images, allow_head=False)
+    router.add_get("/images/search", search, allow_head=False)
+    router.add_get("/images/get", save, allow_head=False)
     router.add_post("/images/create", create)
     router.add_post("/images/load", load)
     router.add_post("/images/prune", prune)
-    router.add_get("/images/{name:.+}/json", inspect)
-    router.add_get("/images/{name:.+}/history", history)
-    router.add_get("/images/{name:.+}/get", save)
+    router.add_get("/images/{name:.+}/json", inspect, allow_head=False)
+    router.add_get("/images/{name:.+}/history", history, allow_head=False)
+    router.add_get("/images/{name:.+}/get", save, allow_head=False)
     router.add_post("/images/{name:.+}/push", push)
     router.add_post("/images/{name:.+}/tag", tag)
     router.add_delete("/images/{name:.+}", remove)
-    router.add_get("/distribution/{name:.+}/json", distribution)
+    router.add_get("/distribution/{name:.+}/json", distribution, allow_head=False)
     router.add_post("/auth", login)

@@ -89,10 +89,10 @@ async def prune(request: web.Request) -> web.Response:
 
 
 def add_routes(app: web.Application) -> None:
-    app.router.add_get("/networks", list_networks)
+    app.router.add_get("/networks", list_networks, allow_head=False)
     app.router.add_post("/networks/create", create)
     app.router.add_post("/networks/prune", prune)
-    app.router.add_get("/networks/{name}", inspect)
+    app.router.add_get("/networks/{name}", inspect, allow_head=False)
     app.router.add_delete("/networks/{name}", remove)
     app.router.add_post("/networks/{name}/connect", connect)
     app.router.add_post("/networks/{name}/disconnect", disconnect)

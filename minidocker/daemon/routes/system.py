@@ -10,7 +10,6 @@ from minidocker.daemon import app as http
 from minidocker.daemon.streams import while_connected
 from minidocker.engine import clock, system
 from minidocker.engine import disk_usage as disk_usages
-from minidocker.engine.events import check_filters
 from minidocker.errors import InvalidArgument
 
 _NO_CACHE = {"Cache-Control": "no-cache, no-store, must-revalidate", "Pragma": "no-cache"}
@@ -22,6 +21,11 @@ async def ping(request: web.Request) -> web.Response:
     headers = {**_NO_CACHE, "Builder-Version": BUILDER_VERSION, "Swarm": "inactive"}
     text = "" if request.method == "HEAD" else "OK"
     return web.Response(text=text, headers=headers, content_type="text/plain", charset="utf-8")
+
+
+async def options(request: web.Request) -> web.Response:
+    """OPTIONS of any path: what a browser asks before it calls another origin."""
+    return web.Response()
 
 
 async def version(request: web.Request) -> web.Response:
@@ -42,7 +46,6 @@ def _bound(text: str) -> int | None:
 async def events(request: web.Request) -> web.StreamResponse:
     """GET /events: one JSON object a chunk, headers at once."""
     filters = http.filters_of(request)
-    check_filters(filters)
     since, until = (_bound(request.query.get(name, "")) for name in ("since", "until"))
     if since is not None and until is not None and since > until:
         raise InvalidArgument(
@@ -77,7 +80,8 @@ async def disk_usage(request: web.Request) -> web.Response:
 
 def add_routes(app: web.Application) -> None:
     app.router.add_get("/_ping", ping)
-    app.router.add_get("/version", version)
-    app.router.add_get("/info", info)
-    app.router.add_get("/events", events)
+    app.router.add_options("/{anything:.*}", options)
+    app.router.add_get("/version", version, allow_head=False)
+    app.router.add_get("/info", info, allow_head=False)
+    app.router.add_get("/events", events, allow_head=False)
     app.router.add_get("/system/df", disk_usage, allow_head=False)
