@@ -1,7 +1,7 @@
 """Build arguments: which values an ARG has, and what of them a step sees.
 
 Source  Dockerfile reference, "ARG" (scope, ENV wins, predefined arguments, automatic platform arguments).
-Rules   - --build-arg wins over a default; one without a value takes the default away.
+Rules   - --build-arg wins over a default; one without a value is as if it had not been given.
         - an ARG before the first FROM is for the FROM lines; a stage that names it again without a default has it.
         - the predefined proxies need no ARG, and do not change what the cache compares unless an ARG names them.
 """
@@ -77,9 +77,8 @@ class Arguments:
     def _values(self, defaults: Mapping[str, str | None]) -> dict[str, str]:
         values = {}
         for name in (*defaults, *PREDEFINED):
-            value = self._given[name] if name in self._given else defaults.get(name)
-            if value is None and name not in self._given:
-                value = self._before_from.get(name)
+            sources = (self._given, defaults, self._before_from)
+            value = next((found for source in sources if (found := source.get(name)) is not None), None)
             if value is not None:
                 values[name] = value
         return values

@@ -63,8 +63,8 @@ class Builds:
             return await in_thread(repository.fetch, remote, directory)
         if not fetching.is_url(remote):
             raise InvalidArgument(f"remote URL {remote[:300]} could not be parsed: http, https or a git repository")
-        output.say(f"Downloading build context from remote url: {remote}\n")
         fetched = await fetching.fetch(remote, directory)
+        output.say(f"Downloading build context from remote url: {remote}\n")
         try:
             if await in_thread(_is_archive, fetched.file.fileno(), fetched.size):
                 return await in_thread(self.receive, fetched.file)

@@ -264,6 +264,8 @@ class Steps:
         except BaseException as error:
             if self._options.remove or self._options.force_remove or isinstance(error, asyncio.CancelledError):
                 await _finished(self._runner.remove(container))
+            if self._options.force_remove:
+                self._end_container(container.id)
             raise
         if self._options.remove or self._options.force_remove:
             await _finished(self._runner.remove(container))

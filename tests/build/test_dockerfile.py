@@ -117,7 +117,7 @@ def test_an_argument_of_the_line_wins_over_defaults_and_env_over_all() -> None:
     arguments.add_before_from("G", "global")
     for name, value in (("A", "default"), ("B", "default"), ("C", "c"), ("G", None), ("TARGETARCH", None), ("D", None)):
         arguments.add(name, value)
-    assert arguments.for_step(["C=env"]) == ["A=line", "G=global", "TARGETARCH=amd64"]
+    assert arguments.for_step(["C=env"]) == ["A=line", "B=default", "G=global", "TARGETARCH=amd64"]
     arguments.begin_stage()
     assert arguments.for_step([]) == []
 

@@ -30,6 +30,7 @@ from minidocker.errors import InvalidArgument, MinidockerError, Unsupported
 from minidocker.oci.manifest import Platform
 from minidocker.oci.reference import Reference
 from minidocker.registry import credentials
+from minidocker.registry.credentials import AuthConfig
 from minidocker.storage.images import Image
 
 BUILDS: "web.AppKey[Builds]" = web.AppKey("builds")
@@ -99,9 +100,17 @@ def options_of(request: web.Request) -> Options:
         extra_hosts=tuple(query.getall("extrahosts", [])),
         security_options=tuple(_json(request, "securityopt", list[str], [])),
         limits=_limits(request),
-        credentials=credentials.all_from_header(request.headers.get("X-Registry-Config")),
+        credentials=_credentials(request),
         explain=http.query_flag(request, "explain"),
     )
+
+
+def _credentials(request: web.Request) -> dict[str, AuthConfig]:
+    """What `FROM` may use. A header that cannot be read is none, as for Docker."""
+    try:
+        return credentials.all_from_header(request.headers.get("X-Registry-Config"))
+    except InvalidArgument:
+        return {}
 
 
 def _tags(request: web.Request) -> tuple[Reference, ...]:
