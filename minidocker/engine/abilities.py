@@ -127,6 +127,9 @@ def _adapt_memory(host: HostConfig, abilities: Abilities, warn: Callable[[str], 
     if host.memory_swappiness is not None and not abilities.swappiness:
         warn(f"{kernel} memory swappiness capabilities {_MOUNTED} Memory swappiness discarded.")
         host.memory_swappiness = None
+    if host.kernel_memory:
+        warn(f"{kernel} kernel memory limit capabilities {_MOUNTED} Limitation discarded.")
+        host.kernel_memory = 0
     if host.memory_reservation > 0 and not abilities.memory:
         warn(f"{kernel} memory soft limit capabilities {_MOUNTED} Limitation discarded.")
         host.memory_reservation = 0

@@ -123,8 +123,6 @@ def read_create(raw: object) -> CreateRequest:
         if key in plain:
             plain[key] = _words(plain[key])
     plain = typed.named(plain, _field_names(ContainerConfig) | _field_names(HostConfig))
-    if not plain.keys() & _field_names(ContainerConfig):
-        raise InvalidArgument("Config cannot be empty in order to create a container")
     config = _strict(plain, ContainerConfig, {}, "")
     host = _host_beside(_object(body.get("HostConfig"), "HostConfig"), plain, given=body.get("HostConfig") is not None)
     networking = typed.named(_object(body.get("NetworkingConfig"), "NetworkingConfig"), ("EndpointsConfig",))
@@ -137,8 +135,10 @@ def read_create(raw: object) -> CreateRequest:
 
 def read_host(raw: dict[str, Any]) -> HostConfig:
     """A HostConfig, or the part of one that an update has."""
+    raw = typed.named(raw, ("MemorySwappiness", "CapAdd", "CapDrop"))
     if raw.get("MemorySwappiness") == -1:
-        raw = {**raw, "MemorySwappiness": None}
+        raw["MemorySwappiness"] = None
+    raw |= {key: _words(raw[key]) for key in ("CapAdd", "CapDrop") if key in raw}
     return _strict(raw, HostConfig, _HOST_REFUSED, "HostConfig.")
 
 

@@ -73,7 +73,7 @@ class Containers:
         return self._by_id.values()
 
     def get(self, text: str) -> Container:
-        """The container of a name, an ID, or the beginning of one.
+        """The container of a name, an ID, the beginning of one, or a link ("container/alias").
 
         Raises  NotFound. InvalidArgument: several begin like that.
         """
@@ -81,6 +81,8 @@ class Containers:
         id = plain if plain in self._by_id else self._ids.get(plain)
         if id is not None and id in self._by_id:
             return self._by_id[id]
+        if "/" in plain and (linked := self._engine.links.target(plain)) in self._by_id and linked is not None:
+            return self._by_id[linked]
         found = [id for id in self._by_id if plain and id.startswith(plain)]
         if len(found) > 1:
             raise InvalidArgument(f"multiple IDs found with provided prefix: {text}")
@@ -152,7 +154,9 @@ class Containers:
         network_id = self._engine.networks.id_of
         health = container.health.words if container.health is not None else ""
         image = self._shown_image(record)
-        return views.summary(record, image=image, network_id=network_id, version=version, health=health)
+        document = views.summary(record, image=image, network_id=network_id, version=version, health=health)
+        document["Names"] += self._engine.links.names_of(record.id)
+        return document
 
     def _shown_image(self, record: Record) -> str:
         """The image's name as it was given; its ID once the name means another image or none."""

@@ -25,7 +25,7 @@ from minidocker.engine import (
     validate,
     volume_use,
 )
-from minidocker.engine.config import CreateRequest, EndpointRequest, HostConfig
+from minidocker.engine.config import ContainerConfig, CreateRequest, EndpointRequest, HostConfig
 from minidocker.engine.container import RECORD_NAME, Container, Record, State
 from minidocker.engine.containers import INTENT_NAME
 from minidocker.errors import InvalidArgument, KernelError, MinidockerError, NotFound
@@ -63,6 +63,8 @@ class Creating:
         """
         engine = self._engine
         wanted = names.check_name(name) if name else engine.containers.random_name()
+        if request.config == ContainerConfig():
+            raise InvalidArgument("Config cannot be empty in order to create a container")
         if not request.config.image:
             raise InvalidArgument("invalid reference format: no image was given")
         image = self._find_image(request.config.image, platform)
@@ -103,6 +105,7 @@ class Creating:
         host.log_config = log_drivers.merge(request.host.log_config, self._engine.settings.log)
         log_drivers.check(host.log_config)
         networks = self._networks(request, host)
+        self._resolve_joined(host)
         id = names.new_id()
         config.hostname = config.hostname or self._hostname(host, id)
         path, args = spec.exec_arguments_of(config)
@@ -148,6 +151,21 @@ class Creating:
                 attachments.check_request(self._engine.networks.get(name), endpoint)
         return found
 
+    def _resolve_joined(self, host: HostConfig) -> None:
+        """Note the IDs of the containers whose namespaces are to be joined: names may change.
+
+        Raises  InvalidArgument: there is none, for PIDs and IPC; for the network that is seen at start, as Docker does.
+        """
+        find, joins = self._engine.containers.get, "container:"
+        for mode in ("pid_mode", "ipc_mode", "network_mode"):
+            text: str = getattr(host, mode)
+            if text.startswith(joins):
+                try:
+                    setattr(host, mode, joins + find(text.removeprefix(joins)).id)
+                except NotFound as error:
+                    if mode != "network_mode":
+                        raise InvalidArgument(str(error)) from None
+
     def _hostname(self, host: HostConfig, id: str) -> str:
         """The joined container's name, the host's, or the short ID. A joined one that is missing is seen at start."""
         joined, mode = None, host.network_mode
@@ -156,7 +174,7 @@ class Creating:
                 joined = self._engine.containers.get(mode.removeprefix("container:"))
         if joined is not None:
             return joined.record.config.hostname
-        return os.uname().nodename if "host" in (host.uts_mode, mode) else id[:12]
+        return os.uname().nodename if mode == "host" else id[:12]
 
     async def _make(self, container: Container) -> list[Volume]:
         """Directories, volumes, record. On failure nothing stays. Returns the volumes that are new."""

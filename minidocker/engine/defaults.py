@@ -5,6 +5,8 @@ Rules   - filled in here, once: later code reads the result and never asks "is i
         - pure; the request itself is not changed.
 """
 
+import posixpath
+
 import msgspec
 
 from minidocker import typed
@@ -27,18 +29,19 @@ def merge_image(config: ContainerConfig, image: ExecutionConfig) -> ContainerCon
     given = {entry.partition("=")[0] for entry in config.env or []}
     merged.env = [*(config.env or []), *(e for e in image.env or [] if e.partition("=")[0] not in given)]
     merged.user = config.user or image.user
-    merged.working_dir = config.working_dir or image.working_dir
+    working_dir = config.working_dir or image.working_dir
+    merged.working_dir = posixpath.normpath(working_dir) if working_dir else ""
     merged.exposed_ports = {**(image.exposed_ports or {}), **(config.exposed_ports or {})} or None
     merged.volumes = {**(image.volumes or {}), **(config.volumes or {})} or None
     merged.labels = {**(image.labels or {}), **(config.labels or {})}
     merged.stop_signal = config.stop_signal or image.stop_signal
     merged.stop_timeout = image.stop_timeout if config.stop_timeout is None else config.stop_timeout
     merged.shell = config.shell or image.shell
-    merged.on_build = image.on_build
+    merged.on_build = config.on_build or image.on_build
     merged.healthcheck = _merge_health(config.healthcheck, image.healthcheck)
     if not config.entrypoint:
         merged.cmd = config.cmd or image.cmd
-        merged.entrypoint = image.entrypoint if config.entrypoint is None else None
+        merged.entrypoint = image.entrypoint if config.entrypoint is None else []
     if merged.entrypoint == [""]:
         merged.entrypoint = None
     if not merged.entrypoint and not merged.cmd:
@@ -49,7 +52,8 @@ def merge_image(config: ContainerConfig, image: ExecutionConfig) -> ContainerCon
 def _merge_health(wanted: Healthcheck | None, image: ImageHealthcheck | None) -> Healthcheck | None:
     """The container's check, with the image's where it leaves something open."""
     if image is None:
-        return wanted
+        empty = wanted is not None and wanted.test == []
+        return msgspec.structs.replace(wanted, test=None) if empty and wanted is not None else wanted
     if wanted is None:
         return typed.convert(image, Healthcheck, from_attributes=True)
     return Healthcheck(
@@ -71,7 +75,9 @@ def fill_host(host: HostConfig) -> HostConfig:
     filled.cgroupns_mode = host.cgroupns_mode or ("host" if host.privileged else "private")
     filled.shm_size = host.shm_size or SHM_DEFAULT_BYTES
     filled.runtime = host.runtime or RUNTIMES[0]
-    filled.pids_limit = host.pids_limit or None
+    filled.pids_limit = host.pids_limit if host.pids_limit is not None and host.pids_limit > 0 else None
+    if host.security_opt is None and (host.privileged or "host" in (host.ipc_mode, host.pid_mode)):
+        filled.security_opt = ["label=disable"]
     if host.memory > 0 and host.memory_swap == 0:
         filled.memory_swap = 2 * host.memory
     if host.masked_paths is None:

@@ -168,6 +168,15 @@ class LiveFiles:
 
         self._edit("hosts", lambda text: "".join(f"{replaced(one)}\n" for one in text.splitlines()))
 
+    def remove_link(self, alias: str) -> None:
+        """`alias` means nothing any more."""
+        self._edit(
+            "hosts",
+            lambda text: "".join(
+                f"{one}\n" for one in text.splitlines() if one.partition("\t")[2].split(" ")[0] != alias
+            ),
+        )
+
     def use_embedded(self) -> None:
         """From now on the embedded DNS server answers inside; a file that was changed by hand stays."""
         host_file = _read(Path("/etc/resolv.conf"))

@@ -51,11 +51,8 @@ class ExecConfig(msgspec.Struct, rename="pascal"):
 
 def read_config(raw: dict[str, Any]) -> ExecConfig:
     """Read the body. Raises InvalidArgument: no command, a bad value."""
-    command = typed.named(raw, ("Cmd",))
-    if isinstance(command.get("Cmd"), str):
-        command["Cmd"] = [command["Cmd"]]
     try:
-        config = typed.convert_loosely(command, ExecConfig)
+        config = typed.convert_loosely(raw, ExecConfig)
     except msgspec.ValidationError as error:
         raise InvalidArgument(f"invalid exec config: {error}") from None
     if not config.cmd:
@@ -124,6 +121,12 @@ class Execs:
     def _forget_old(self, container: Container) -> None:
         ended = [e for e in container.execs.values() if e.exit_code is not None]
         for execution in ended[:-_KEPT_ENDED]:
+            del container.execs[execution.id]
+            self._by_id.pop(execution.id, None)
+
+    def forget_unstarted(self, container: Container) -> None:
+        """The container has ended: what was to run in it never will, not even after its next start."""
+        for execution in [e for e in container.execs.values() if not e.started]:
             del container.execs[execution.id]
             self._by_id.pop(execution.id, None)
 
@@ -245,14 +248,16 @@ class Execs:
         await attaching.resize(lambda: self._engine.runtime.open_attach(execution.id), rows, columns)
 
     @staticmethod
-    def inspect(execution: Exec) -> dict[str, Any]:
-        """The inspect document."""
-        config = execution.config
+    def inspect(execution: Exec, version: tuple[int, int]) -> dict[str, Any]:
+        """The inspect document. Before API 1.42 dockerd knew one exit code for whatever had not started: 126."""
+        config, code = execution.config, execution.exit_code
+        if code is not None and not execution.pid and version < (1, 42):
+            code = 126
         words = config.cmd or [""]
         document: dict[str, Any] = {
             "ID": execution.id,
             "Running": execution.running,
-            "ExitCode": execution.exit_code,
+            "ExitCode": code,
             "ProcessConfig": {
                 "tty": config.tty,
                 "entrypoint": words[0],

@@ -2,7 +2,9 @@
 
 Source  Docker's documentation of legacy container links; moby daemon/links, container_operations_unix.go.
 Rules   - an alias is a line in /etc/hosts and some words in the environment, both made when the container starts.
-        - the other container must run then; when it starts again with another address, the line is changed.
+        - the other container must run then; when it starts again with another address, the line is changed. If it is
+          gone, so is the link.
+        - a link is a second name of the other container, "me/alias": requests may use it, and remove it.
         - on user-defined networks a link is one more DNS name (resolving.py); there is no environment.
 """
 
@@ -14,7 +16,7 @@ from minidocker.engine.attachments import DEFAULT
 from minidocker.engine.container import Container, Record
 from minidocker.engine.etc_files import LiveFiles
 from minidocker.engine.values import parse_port
-from minidocker.errors import InvalidArgument, MinidockerError, NotFound
+from minidocker.errors import Conflict, InvalidArgument, MinidockerError, NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +29,11 @@ class Link:
 
 def parse(text: str) -> tuple[str, str]:
     """("container", "alias") of "container:alias" or "container". Raises InvalidArgument."""
+    if not text:
+        raise InvalidArgument("empty string specified for links")
     name, colon, alias = text.partition(":")
     if not name or (colon and not alias) or ":" in alias or any(character.isspace() for character in text):
-        raise InvalidArgument(f"invalid format for links: {text}")
+        raise InvalidArgument(f"bad format for links: {text}")
     name = name.removeprefix("/")
     return name, (alias or name).rpartition("/")[2]
 
@@ -62,8 +66,41 @@ class Links:
         return found
 
     def of(self, record: Record) -> list[Link]:
-        """What the links of a container mean now. Raises MinidockerError: another one does not run, or is not there."""
-        return [self._link(record, alias, id) for alias, id in record.links.items()]
+        """What the links of a container mean now. Raises MinidockerError: another one does not run."""
+        found = []
+        for alias, id in record.links.items():
+            with contextlib.suppress(NotFound):
+                self._find(id)
+                found.append(self._link(record, alias, id))
+        return found
+
+    def target(self, path: str) -> str | None:
+        """The ID of the container that "container/alias" means; None: no such link."""
+        name, _, alias = path.removeprefix("/").partition("/")
+        with contextlib.suppress(NotFound, InvalidArgument):
+            return self._find(name).record.links.get(alias) if alias else None
+        return None
+
+    async def remove(self, path: str) -> None:
+        """Forget the link "container/alias". Raises NotFound: no such link. Conflict: the path is of a container."""
+        name, slash, alias = path.removeprefix("/").partition("/")
+        if not slash:
+            raise Conflict("Conflict, cannot remove the default link name of the container")
+        if self.target(path) is None:
+            raise NotFound(f"No such container: {path}")
+        container = self._find(name)
+        async with container.lock:
+            container.record.links.pop(alias, None)
+            await container.save()
+            if container.state.running:
+                LiveFiles(container.record, container.directory).remove_link(alias)
+
+    def names_of(self, id: str) -> list[str]:
+        """The names that a container has by links: "/me/alias"."""
+        links = (
+            (one.record.name, alias, target) for one in self._everyone() for alias, target in one.record.links.items()
+        )
+        return sorted(f"/{name}/{alias}" for name, alias, target in links if target == id)
 
     def _link(self, record: Record, alias: str, id: str) -> Link:
         other = self._find(id)

@@ -55,8 +55,7 @@ def check(log: LogConfig) -> None:
     """Raises InvalidArgument: no such driver, an option that it does not have, or a value that is none."""
     driver, options = log.type, log.config or {}
     if driver not in DRIVERS:
-        known = f"{', '.join(DRIVERS[:-1])} and {DRIVERS[-1]}"
-        raise InvalidArgument(f"logger: no log driver named '{driver}' is registered; there are {known}")
+        raise InvalidArgument(f"logger: no log driver named '{driver}' is registered")
     for key in options:
         if key not in _OPTIONS[driver] | (_EVERYWHERE if driver != "none" else set()):
             where = "log driver local" if driver == "local" else f"{driver} log driver"
@@ -117,8 +116,6 @@ def _check_json_file(options: Mapping[str, str]) -> None:
         raise InvalidArgument("max-size must be a positive number")
     if not count.isdecimal() or int(count) < 1:
         raise InvalidArgument("max-file cannot be less than 1")
-    if int(count) > 1 and "max-size" not in options:
-        raise InvalidArgument("max-file cannot be set without max-size")
     if _compress(options, default=False) and (int(count) < 2 or size == "-1"):
         raise InvalidArgument(f"{_FAILED}compress cannot be true when max-file is less than 2 or max-size is not set")
 

@@ -188,6 +188,10 @@ def _parse_volume_mount(request: MountRequest, destination: str) -> MountPoint:
     point = MountPoint("volume", destination, name=name, writable=not request.read_only, copy_up=True, mode="z")
     point.copy_up = not (options and options.no_copy)
     point.owned = not name
+    if not name and request.read_only:
+        raise InvalidArgument(
+            'invalid mount config for type "volume": must not set ReadOnly mode when using anonymous volumes'
+        )
     if options and options.driver_config:
         point.driver = options.driver_config.name
     if options and options.subpath:
@@ -232,6 +236,8 @@ def plan(config: ContainerConfig, host: HostConfig, volumes_of: Callable[[str], 
     """
     points: dict[str, MountPoint] = {}
     for text in host.volumes_from or []:
+        if not text:
+            raise InvalidArgument("volumes-from specification cannot be an empty string")
         name, _, mode = text.partition(":")
         if mode not in ("", "ro", "rw", "z", "Z"):
             raise InvalidArgument(f"invalid mode: {mode}")

@@ -24,7 +24,7 @@ from minidocker.engine.attachments import RESOLVER_ADDRESS, Attached, Attachment
 from minidocker.engine.config import ThrottleDevice, WeightDevice
 from minidocker.engine.container import VOLATILE_NAME, Container, Record, Volatile
 from minidocker.engine.links import Links
-from minidocker.errors import Conflict, InvalidArgument, KernelError, NotFound
+from minidocker.errors import Conflict, InvalidArgument, KernelError, MinidockerError, NotFound
 from minidocker.linux import capabilities, seccomp_profile
 from minidocker.oci import codec
 from minidocker.oci import runtime_spec as oci
@@ -151,6 +151,9 @@ class Starter:
         ):
             if mode.startswith("container:"):
                 other = self.joined(mode.removeprefix("container:"))
+                if kind == "ipc" and other.record.host.ipc_mode in ("private", "none"):
+                    hint = "non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+                    raise MinidockerError(f"can't join IPC of container {other.id}: {hint}")
                 found[kind] = f"/proc/{running_pid(other)}/ns/{file}"
         return found
 

@@ -29,7 +29,7 @@ _NUMBERS = (
 # Fields of the body that Docker takes and that can change; any other that asks for something is refused.
 _KNOWN = {
     "BlkioWeight", "CpuShares", "NanoCpus", "CpuPeriod", "CpuQuota", "CpusetCpus", "CpusetMems", "Memory",
-    "MemorySwap", "MemoryReservation", "PidsLimit", "RestartPolicy",
+    "MemorySwap", "MemoryReservation", "PidsLimit", "RestartPolicy", "KernelMemory",
 }  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def merge(record: Record, wish: HostConfig) -> HostConfig:
         )
     changed = {name: getattr(wish, name) for name in _NUMBERS if getattr(wish, name)}
     if wish.pids_limit is not None:
-        changed["pids_limit"] = wish.pids_limit if wish.pids_limit > 0 else None
+        changed["pids_limit"] = max(wish.pids_limit, 0)
     if wish.restart_policy.name:
         if host.auto_remove and wish.restart_policy.name != "no":
             raise Conflict("Restart policy cannot be updated because AutoRemove is enabled for the container")

@@ -148,7 +148,7 @@ def _check_modes(host: HostConfig, config: ContainerConfig) -> None:
             raise InvalidArgument(f"invalid {field} mode: {value}")
     mode = host.network_mode
     shares = mode == "host" or mode.startswith("container:")
-    if mode == "container:":
+    if mode in ("container", "container:"):
         raise InvalidArgument("Invalid network mode: invalid container format container:<name|id>")
     if mode.startswith("container:"):
         for flag, what in (
@@ -162,12 +162,10 @@ def _check_modes(host: HostConfig, config: ContainerConfig) -> None:
                 raise InvalidArgument(f"conflicting options: {what} and the container type network mode")
         if config.hostname:
             raise InvalidArgument("conflicting options: hostname and the network mode")
-        if host.links:
-            undefined = "This would result in undefined behavior"
-            raise InvalidArgument(f"conflicting options: container type network can't be used with links. {undefined}")
-    if mode == "host" and host.links:
+    if shares and host.links:
+        what = "host type networking" if mode == "host" else "container type network"
         raise InvalidArgument(
-            "conflicting options: host type networking can't be used with links. This would result in undefined behavior"
+            f"conflicting options: {what} can't be used with links. This would result in undefined behavior"
         )
     if host.uts_mode == "host" and config.hostname:
         raise InvalidArgument("conflicting options: hostname and the UTS mode")
@@ -200,9 +198,9 @@ def _check_restart(host: HostConfig) -> None:
     policy = host.restart_policy
     if policy.name not in ("", "no", "always", "unless-stopped", "on-failure"):
         raise InvalidArgument(f"invalid restart policy '{policy.name}'")
-    if policy.maximum_retry_count < 0:
+    if policy.name and policy.maximum_retry_count < 0:
         raise InvalidArgument("maximum retry count cannot be negative")
-    if policy.maximum_retry_count and policy.name != "on-failure":
+    if policy.name not in ("", "on-failure") and policy.maximum_retry_count:
         raise InvalidArgument(f"maximum retry count cannot be used with restart policy '{policy.name}'")
     if host.auto_remove and policy.name not in ("", "no"):
         raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
@@ -228,10 +226,12 @@ def _check_names(host: HostConfig) -> None:
             except ValueError:
                 raise InvalidArgument(f"invalid IP address in add-host: {address!r}") from None
     for port, bindings in (host.port_bindings or {}).items():
-        parse_port(port)
+        first, last, _ = parse_port(port)
+        if first != last:
+            raise InvalidArgument(f'invalid port specification: "{port.partition("/")[0]}"')
         for binding in bindings or []:
-            if binding.host_port:
-                parse_port(f"{binding.host_port}/tcp") if binding.host_port != "0" else None
+            if binding.host_port not in ("", "0"):
+                parse_port(binding.host_port)
             try:
                 ipaddress.ip_address(binding.host_ip or "0.0.0.0")
             except ValueError:

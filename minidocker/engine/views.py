@@ -76,6 +76,7 @@ def host_document(record: Record, version: Version, links: list[str]) -> Documen
         document[key] = document[key] or []
     if document["OomKillDisable"] is None:
         document["OomKillDisable"] = False
+    del document["KernelMemory"]
     if version < (1, 42):
         document |= {"KernelMemory": 0, "KernelMemoryTCP": 0}
     for key in ("Mounts", "Sysctls", "Annotations", "Tmpfs", "Init"):

@@ -36,8 +36,13 @@ def test_a_command_may_be_one_string() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [{"New": {}}, {"New": 1}, {"HostConfig": {"New": ["x"]}}, {"HostConfig": {"ConsoleSize": [0, 0]}},
-     {"HostConfig": {"CpuCount": 0}}],
+    [
+        {"New": {}},
+        {"New": 1},
+        {"HostConfig": {"New": ["x"]}},
+        {"HostConfig": {"ConsoleSize": [0, 0]}},
+        {"HostConfig": {"CpuCount": 1, "CpuPercent": 5}},
+    ],
 )
 def test_fields_that_docker_does_not_have_and_empty_ones_are_passed_over(body: dict[str, object]) -> None:
     config_reader.read_create(body)
@@ -46,8 +51,7 @@ def test_fields_that_docker_does_not_have_and_empty_ones_are_passed_over(body: d
 @pytest.mark.parametrize(
     ("body", "word"),
     [
-        ({"HostConfig": {"KernelMemory": 5}}, "removed from Linux"),
-        ({"HostConfig": {"CpuCount": 1}}, "Windows"),
+        ({"HostConfig": {"IOMaximumIOps": 1}}, "Windows"),
         ({"HostConfig": {"Memory": "5"}}, "Memory"),
         ({"HostConfig": []}, "must be an object"),
     ],
@@ -135,6 +139,24 @@ def test_defaults_are_filled_as_docker_does() -> None:
     assert (host.network_mode, host.ipc_mode, host.restart_policy.name) == ("default", "private", "no")
     assert "/proc/kcore" in (host.masked_paths or [])
     assert defaults.fill_host(config_reader.read_create({"HostConfig": {"MaskedPaths": []}}).host).masked_paths == []
+
+
+def test_what_old_clients_put_beside_host_config_counts_where_it_says_nothing() -> None:
+    alone = config_reader.read_create({"Image": "x", "Runtime": "runc", "Memory": 7 << 20}).host
+    assert (alone.runtime, alone.memory) == ("runc", 7 << 20)
+    both = config_reader.read_create({"Image": "x", "Runtime": "runc", "Memory": 7 << 20, "HostConfig": {}}).host
+    assert (both.runtime, both.memory) == ("", 7 << 20)
+    inner = config_reader.read_create({"Image": "x", "Memory": 7 << 20, "HostConfig": {"Memory": 8 << 20}}).host
+    assert inner.memory == 8 << 20
+
+
+def test_details_are_settled_as_dockerd_does() -> None:
+    merged = defaults.merge_image(ContainerConfig(entrypoint=[], cmd=["x"], working_dir="/w/../x//y/"), IMAGE)
+    assert (merged.entrypoint, merged.working_dir) == ([], "/x/y")
+    privileged = defaults.fill_host(
+        config_reader.read_create({"HostConfig": {"Privileged": True, "PidsLimit": -1}}).host
+    )
+    assert (privileged.security_opt, privileged.pids_limit) == (["label=disable"], None)
 
 
 @pytest.mark.parametrize(

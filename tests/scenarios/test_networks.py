@@ -502,3 +502,29 @@ def test_a_legacy_link_is_a_line_in_hosts_and_words_in_the_environment(net: Daem
     assert moved != address
     assert f"{moved}\tstore" in inside(net, "app", "cat /etc/hosts")
     assert "could not get container for nosuch" in refused(net, "run", "--link", "nosuch:x", "busybox", "true")
+
+
+def test_a_legacy_link_is_a_second_name_that_can_be_removed(net: Daemon) -> None:
+    ok(net, "run", "-d", "--name", "db", *SLEEP)
+    ok(net, "run", "-d", "--name", "app", "--link", "db:store", *SLEEP)
+    api = net.client().api
+    names = {name for one in api.containers() for name in one["Names"]}
+    assert names == {"/db", "/app", "/app/store"}
+    assert api.inspect_container("app/store")["Name"] == "/db"
+    assert "store" in inside(net, "app", "cat /etc/hosts")
+    for path in ("app", "app/nosuch", "nosuch/store"):
+        with pytest.raises(docker.errors.APIError):
+            api.remove_container(path, link=True)
+    api.remove_container("app/store", link=True)
+    assert {name for one in api.containers() for name in one["Names"]} == {"/db", "/app"}
+    assert "store" not in inside(net, "app", "cat /etc/hosts")
+    assert api.inspect_container("app")["HostConfig"]["Links"] is None
+    api.close()
+
+
+def test_a_container_starts_again_when_one_that_it_had_a_link_to_is_gone(net: Daemon) -> None:
+    ok(net, "run", "-d", "--name", "db", *SLEEP)
+    ok(net, "run", "-d", "--name", "app", "--link", "db:store", *SLEEP)
+    ok(net, "rm", "-f", "db")
+    ok(net, "restart", "-t", "0", "app")
+    assert "store" not in inside(net, "app", "cat /etc/hosts")

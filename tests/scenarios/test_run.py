@@ -190,13 +190,11 @@ def test_namespaces_are_shared_as_asked(daemon: Daemon, client: docker.DockerCli
     assert found[1] != owner[1] and found[3] != owner[3]
 
 
-def test_every_unknown_field_that_asks_for_something_is_refused(client: docker.DockerClient) -> None:
+def test_what_is_not_supported_is_refused_and_what_nobody_knows_passed_over(client: docker.DockerClient) -> None:
     api = client.api
     url = f"{api.base_url}/v1.44/containers/create"
     for body, word in (
         ({"HostConfig": {"StorageOpt": {"size": "1G"}}}, "StorageOpt"),
-        ({"HostConfig": {"SomethingNew": True}}, "SomethingNew"),
-        ({"Flavour": "sweet"}, "Flavour"),
         ({"HostConfig": {"SecurityOpt": ["what=ever"]}}, "security-opt"),
         ({"HostConfig": {"Sysctls": {"kernel.panic": "1"}}}, "kernel.panic"),
         ({"HostConfig": {"Memory": "much"}}, "Memory"),
@@ -204,7 +202,31 @@ def test_every_unknown_field_that_asks_for_something_is_refused(client: docker.D
         answer = api.post(url, json={"Image": "busybox", **body})
         assert answer.status_code == 400, answer.text
         assert word in answer.json()["message"]
-    assert api.post(url, json={"Image": "busybox", "HostConfig": {"SomethingNew": []}}).status_code == 201
+    body = {"image": "busybox", "Flavour": "sweet", "HostConfig": {"SomethingNew": True, "cpushares": 7}}
+    made = api.post(url, json=body)
+    assert made.status_code == 201, made.text
+    assert api.inspect_container(made.json()["Id"])["HostConfig"]["CpuShares"] == 7
+
+
+def test_wait_tells_why_the_start_failed(client: docker.DockerClient) -> None:
+    container = client.containers.create("busybox", ["nosuchprogram"])
+    with pytest.raises(docker.errors.APIError):
+        container.start()
+    ended = container.wait()
+    assert ended["StatusCode"] == 127
+    assert '"nosuchprogram": executable file not found in $PATH' in ended["Error"]["Message"]
+
+
+def test_joined_containers_are_noted_by_id_and_must_exist(client: docker.DockerClient) -> None:
+    owner = client.containers.run("busybox", "sleep 100", detach=True, name="owner")
+    joined = client.containers.create("busybox", "true", pid_mode="container:owner")
+    assert joined.attrs["HostConfig"]["PidMode"] == f"container:{owner.id}"
+    owner.rename("other")
+    joined.start()
+    assert joined.wait()["StatusCode"] == 0
+    for mode in ("pid_mode", "ipc_mode"):
+        with pytest.raises(docker.errors.APIError, match="No such container: nobody"):
+            client.containers.create("busybox", "true", **{mode: "container:nobody"})
 
 
 def test_exec_runs_with_its_own_user_directory_and_environment(client: docker.DockerClient) -> None:
@@ -222,6 +244,12 @@ def test_exec_of_what_is_not_there_says_so(daemon: Daemon, client: docker.Docker
     done = daemon.cli("exec", "ex", "nonexist")
     assert done.returncode == 127
     assert "executable file not found" in done.stdout + done.stderr
+    for version, code in (("1.41", 126), ("1.44", 127)):
+        api = daemon.client(version).api
+        made = api.exec_create("ex", ["nonexist"])
+        api.exec_start(made["Id"])
+        assert api.exec_inspect(made["Id"])["ExitCode"] == code
+        api.close()
 
 
 def test_exec_exit_code_is_final_when_the_stream_ends(client: docker.DockerClient) -> None:

@@ -11,12 +11,20 @@ from .conftest import Daemon, make_daemon, wait_until
 
 
 def test_shared_memory_is_joined_by_ipc_mode(daemon: Daemon) -> None:
-    daemon.cli("run", "-d", "--name", "owner", "busybox", "sh", "-c", "echo shared > /dev/shm/x; sleep 100")
+    script = "echo shared > /dev/shm/x; sleep 100"
+    daemon.cli("run", "-d", "--name", "owner", "--ipc", "shareable", "busybox", "sh", "-c", script)
     wait_until(lambda: daemon.cli("exec", "owner", "cat", "/dev/shm/x").stdout == "shared\n")
     script = "cat /dev/shm/x; echo back > /dev/shm/y"
     joined = daemon.cli("run", "--rm", "--ipc", "container:owner", "busybox", "sh", "-c", script)
     assert (joined.stdout, joined.stderr) == ("shared\n", "")
     assert daemon.cli("exec", "owner", "cat", "/dev/shm/y").stdout == "back\n"
+
+
+def test_private_shared_memory_is_not_joined(daemon: Daemon) -> None:
+    daemon.cli("run", "-d", "--name", "owner", "busybox", "sleep", "100")
+    refused = daemon.cli("run", "--rm", "--ipc", "container:owner", "busybox", "true")
+    assert refused.returncode == 125
+    assert "non-shareable IPC (hint: use IpcMode:shareable for the donor container)" in refused.stderr
 
 
 def test_init_is_pid_1_and_reaps(daemon: Daemon) -> None:

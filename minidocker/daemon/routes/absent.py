@@ -61,6 +61,6 @@ def add_routes(app: web.Application) -> None:
     _add_cluster(router)
     for path in ("/session", "/grpc"):
         router.add_post(path, no_buildkit)
-    router.add_get("/containers/{name}/checkpoints", no_checkpoints, allow_head=False)
-    router.add_post("/containers/{name}/checkpoints", no_checkpoints)
-    router.add_delete("/containers/{name}/checkpoints/{checkpoint}", no_checkpoints)
+    router.add_get("/containers/{name:.+}/checkpoints", no_checkpoints, allow_head=False)
+    router.add_post("/containers/{name:.+}/checkpoints", no_checkpoints)
+    router.add_delete("/containers/{name:.+}/checkpoints/{checkpoint}", no_checkpoints)

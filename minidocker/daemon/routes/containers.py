@@ -43,8 +43,6 @@ async def listed(request: web.Request) -> web.Response:
     """GET /containers/json."""
     containers = request.app[http.ENGINE].containers
     query = ListQuery(http.query_flag(request, "all"), http.query_int(request, "limit") or 0, http.filters_of(request))
-    if (http.query_int(request, "limit") or 0) < -1:
-        raise InvalidArgument("invalid limit")
     with_size, version = http.query_flag(request, "size"), http.api_version(request)
     documents = []
     for container in containers.select(query):
@@ -125,7 +123,8 @@ async def update(request: web.Request) -> web.Response:
 async def remove(request: web.Request) -> web.Response:
     """DELETE /containers/{name}."""
     if http.query_flag(request, "link"):
-        raise InvalidArgument("legacy links are not supported")
+        await request.app[http.ENGINE].links.remove(http.path_name(request))
+        return web.Response(status=NO_CONTENT)
     force, volumes = http.query_flag(request, "force"), http.query_flag(request, "v")
     await request.app[http.ENGINE].removal.remove(container_of(request), force=force, volumes=volumes)
     return web.Response(status=NO_CONTENT)
@@ -138,7 +137,10 @@ async def prune(request: web.Request) -> web.Response:
 
 async def wait(request: web.Request) -> web.StreamResponse:
     """POST /containers/{name}/wait: headers at once, the body at the exit. `docker run` waits before it starts."""
-    future = request.app[http.ENGINE].running.wait(container_of(request), request.query.get("condition", ""))
+    container = container_of(request)
+    future = request.app[http.ENGINE].running.wait(container, request.query.get("condition", ""))
+    # Why the last start failed concerns only who asks afterwards: who waited for it gets the answer of the start.
+    failure = container.state.error if future.done() else ""
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     response.enable_chunked_encoding()
     await response.prepare(request)
@@ -146,7 +148,9 @@ async def wait(request: web.Request) -> web.StreamResponse:
         code = await while_connected(request, future)
     finally:
         future.cancel()
-    error = {} if http.api_version(request) >= (1, 42) else {"Error": None}
+    error: dict[str, Any] = {} if http.api_version(request) >= (1, 42) else {"Error": None}
+    if failure:
+        error = {"Error": {"Message": failure}}
     await response.write(msgspec.json.encode({"StatusCode": code, **error}) + b"\n")
     await response.write_eof()
     return response
@@ -238,10 +242,10 @@ def add_routes(app: web.Application) -> None:
     router.add_get("/containers/json", listed, allow_head=False)
     router.add_post("/containers/create", create)
     router.add_post("/containers/prune", prune)
-    router.add_get("/containers/{name}/json", inspect, allow_head=False)
-    router.add_get("/containers/{name}/top", top, allow_head=False)
-    router.add_get("/containers/{name}/logs", logs, allow_head=False)
-    router.add_delete("/containers/{name}", remove)
+    router.add_get("/containers/{name:.+}/json", inspect, allow_head=False)
+    router.add_get("/containers/{name:.+}/top", top, allow_head=False)
+    router.add_get("/containers/{name:.+}/logs", logs, allow_head=False)
+    router.add_delete("/containers/{name:.+}", remove)
     for verb, handler in (
         ("start", start),
         ("stop", stop),
@@ -254,4 +258,4 @@ def add_routes(app: web.Application) -> None:
         ("wait", wait),
         ("resize", resize),
     ):
-        router.add_post(f"/containers/{{name}}/{verb}", handler)
+        router.add_post(f"/containers/{{name:.+}}/{verb}", handler)

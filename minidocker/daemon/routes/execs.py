@@ -25,17 +25,19 @@ async def create(request: web.Request) -> web.Response:
 async def inspect(request: web.Request) -> web.Response:
     """GET /exec/{id}/json."""
     execs = request.app[http.ENGINE].execs
-    return http.json_response(execs.inspect(execs.get(request.match_info["id"])))
+    execution = execs.get(request.match_info["id"])
+    return http.json_response(execs.inspect(execution, http.api_version(request)))
 
 
 async def resize(request: web.Request) -> web.Response:
     """POST /exec/{id}/resize."""
     execs = request.app[http.ENGINE].execs
-    await execs.resize(execs.get(request.match_info["id"]), *window_size(request))
+    size = window_size(request)
+    await execs.resize(execs.get(request.match_info["id"]), *size)
     return web.Response(status=200)
 
 
 def add_routes(app: web.Application) -> None:
-    app.router.add_post("/containers/{name}/exec", create)
+    app.router.add_post("/containers/{name:.+}/exec", create)
     app.router.add_get("/exec/{id}/json", inspect, allow_head=False)
     app.router.add_post("/exec/{id}/resize", resize)

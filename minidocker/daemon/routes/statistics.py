@@ -41,4 +41,4 @@ async def stats(request: web.Request) -> web.StreamResponse:
 
 
 def add_routes(app: web.Application) -> None:
-    app.router.add_get("/containers/{name}/stats", stats, allow_head=False)
+    app.router.add_get("/containers/{name:.+}/stats", stats, allow_head=False)

@@ -146,4 +146,4 @@ class _Pump:
 
 
 def add_routes(app: web.Application) -> None:
-    app.router.add_get("/containers/{name}/attach/ws", attach, allow_head=False)
+    app.router.add_get("/containers/{name:.+}/attach/ws", attach, allow_head=False)
