@@ -3,7 +3,8 @@
 Source  moby image/tarexport (manifest.json); OCI image-spec, image-layout.md; TRUST.md, row 13.
 Rules   - the outer archive is as hostile as its layers: no member is ever written under its own name. Members are
           spooled under numbers, and only those that an image needs become blobs.
-        - a member that an image needs must be a regular file; a link there is refused, never followed.
+        - a member that an image needs must be a regular file. Docker up to version 24 saves a layer that comes twice
+          as a symbolic link to the first: a layer's link is looked up among the members, once. No other is followed.
         - everything is verified before an image appears: digests, sizes, diff IDs.
 """
 
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from minidocker.errors import InvalidArgument, KernelError, NotFound, Unsupported, VerificationError
+from minidocker.errors import Breakout, InvalidArgument, KernelError, NotFound, Unsupported, VerificationError
 from minidocker.oci import codec, image_config, manifest
 from minidocker.oci.digest import Digest
 from minidocker.oci.manifest import DOCUMENT_LIMIT_BYTES, LAYER_COUNT_LIMIT, Descriptor, Index, Manifest, Platform
@@ -89,7 +90,7 @@ class _Archive:
     def __init__(self, spool: Path) -> None:
         self._spool = spool
         self.members: dict[str, Member] = {}
-        self._links: set[str] = set()
+        self._links: dict[str, str] = {}  # to the member that a symbolic link means, "" where that cannot be one
 
     def read(self, source: Readable) -> None:
         stream = ByteStream(decompress(source, name="image archive"))
@@ -100,9 +101,9 @@ class _Archive:
             name = "/".join(components(entry.name, entry.name))
             if entry.kind == FILE:
                 self.members[name] = self._keep(reader, self._spool / str(count))
-                self._links.discard(name)
+                self._links.pop(name, None)
             elif entry.kind in (SYMLINK, HARDLINK):
-                self._links.add(name)
+                self._links[name] = _meant(name, entry.link) if entry.kind == SYMLINK else ""
                 self.members.pop(name, None)
 
     def _keep(self, reader: TarReader, path: Path) -> Member:
@@ -138,6 +139,10 @@ class _Archive:
             raise VerificationError(f"image archive member {name[:300]!r} has the digest {found.digest}")
         return found
 
+    def layer(self, name: str) -> Member:
+        """As `member`; a symbolic link to a member is that one."""
+        return self.member(self._links.get("/".join(components(name, name))) or name)
+
     def content(self, member: Member, limit_bytes: int, what: str) -> bytes:
         if member.size > limit_bytes:
             raise InvalidArgument(f"{what} in the image archive is larger than {limit_bytes} bytes")
@@ -149,6 +154,14 @@ class _Archive:
         if found.size != descriptor.size:
             raise VerificationError(f"blob {descriptor.digest} has {found.size} bytes, {descriptor.size} were promised")
         return found
+
+
+def _meant(name: str, link: str) -> str:
+    """The member that a symbolic link in the archive means; "" if it is none."""
+    try:
+        return "" if link.startswith("/") else "/".join(components(f"{name.rpartition('/')[0]}/{link}", name))
+    except Breakout:
+        return ""
 
 
 def _is_hex(text: str) -> bool:
@@ -163,7 +176,7 @@ def _load_docker(archive: _Archive, stores: "Stores", on_progress: Callable[[str
         paths = listed.layers or []
         if len(paths) > LAYER_COUNT_LIMIT:
             raise InvalidArgument(f"image archive has {len(paths)} layers, at most {LAYER_COUNT_LIMIT} fit")
-        members = [archive.member(path) for path in paths]
+        members = [archive.layer(path) for path in paths]
         names = tuple(Reference.parse(tag) for tag in listed.repo_tags or [])
         types = [_PLAIN_TYPES.get(_compression(member.path)) for member in members]
         loaded.append(_add(archive, stores, config_member, list(zip(members, types, strict=True)), names, on_progress))

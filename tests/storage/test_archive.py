@@ -202,6 +202,19 @@ HOSTILE: dict[str, tuple[bytes, type[MinidockerError]]] = {
         ),
         InvalidArgument,
     ),
+    **{
+        f"layer is a symlink to {target}": (
+            make_tar(
+                member("config.json", image_config(BASE)),
+                symlink("a/layer.tar", target),
+                symlink("b/layer.tar", "../c/layer.tar"),
+                member("c/layer.tar", BASE),
+                member("manifest.json", json.dumps([{"Config": "config.json", "Layers": ["a/layer.tar"]}]).encode()),
+            ),
+            InvalidArgument,
+        )
+        for target in ("../b/layer.tar", "../../c/layer.tar", "/c/layer.tar", "../../../../etc/hostname", "layer.tar")
+    },
     "config is a hard link": (
         make_tar(
             member("real", image_config(BASE)),
@@ -274,6 +287,21 @@ def test_hostile_archive_is_refused_and_leaves_nothing(stores: Stores, name: str
     assert os.listdir(stores.blobs.partial) == []
     assert os.listdir(stores.layers.directory / "staged") == []
     assert not Path("/tmp/evil").exists()
+
+
+def test_a_layer_that_comes_twice_may_be_a_link_to_the_other(stores: Stores) -> None:
+    """So Docker up to version 24 saves it."""
+    paths = ["1/layer.tar", "2/layer.tar", "3/layer.tar"]
+    content = make_tar(
+        member("config.json", image_config(BASE, TOP, BASE)),
+        symlink("1/layer.tar", "../3/layer.tar"),
+        member("2/layer.tar", TOP),
+        member("3/layer.tar", BASE),
+        member("manifest.json", json.dumps([{"Config": "config.json", "Layers": paths}]).encode()),
+    )
+    (loaded,) = load(stores, content)
+    layers = [str(layer.diff_id) for layer in stores.images.get(loaded.id).layers]
+    assert layers == [digest(BASE), digest(TOP), digest(BASE)]
 
 
 def test_members_that_the_image_does_not_need_may_be_links(stores: Stores) -> None:
