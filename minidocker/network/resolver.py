@@ -82,26 +82,43 @@ class Resolver:
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections = 0
         self._turn = itertools.count()
+        self._starting = self._closed = False
 
     async def start(self) -> None:
-        """Serve on the sockets, which are this resolver's from here on."""
+        """Serve on the sockets, which are this resolver's from here on. It may be closed meanwhile."""
         loop = asyncio.get_running_loop()
+        if self._closed:
+            return
         for one in (self._udp, self._tcp):
             one.setblocking(False)
-        self._transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=self._udp)
-        self._server = await asyncio.start_server(self._connected, sock=self._tcp)
+        self._starting = True
+        try:
+            self._transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=self._udp)
+            self._server = await asyncio.start_server(self._connected, sock=self._tcp)
+        finally:
+            self._starting = False
+            if self._closed:
+                self._release()
 
     def close(self) -> None:
         """Close the sockets and give up what is in flight; twice is fine."""
+        self._closed = True
+        for task in list(self._tasks):
+            task.cancel()
+        if not self._starting:
+            self._release()
+
+    def _release(self) -> None:
+        """Close the sockets, the loop first: what it still watches would be deaf to whoever gets the number next."""
         if self._transport is not None:
             self._transport.abort()
         if self._server is not None:
             self._server.close()
+        if self._tcp.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._tcp)
         for one in (self._udp, self._tcp):
             with contextlib.suppress(OSError):
                 one.close()
-        for task in list(self._tasks):
-            task.cancel()
 
     # -- UDP --
 

@@ -344,3 +344,33 @@ def test_after_close_nobody_holds_the_sockets() -> None:
             free.close()
 
     with_resolver(test)
+
+
+@pytest.mark.parametrize("steps", range(6))
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_closed_while_it_starts_it_takes_no_descriptor_from_who_comes_next(steps: int, cancelled: bool) -> None:
+    """A loop that still watches a closed socket is deaf to a connection that gets its number."""
+
+    async def run() -> None:
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        udp.bind((HERE, 0))
+        resolver = Resolver(Zone(), Policy(), [udp, socket.create_server((HERE, 0))])
+        starting = asyncio.ensure_future(resolver.start())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        resolver.close()
+        if cancelled:
+            starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        pairs = [socket.socketpair() for _ in range(3)]
+        for ours, theirs in pairs:
+            ours.setblocking(False)
+            reading = asyncio.ensure_future(asyncio.get_running_loop().sock_recv(ours, 1))
+            await asyncio.sleep(0)
+            theirs.send(b"x")
+            assert await asyncio.wait_for(reading, 20) == b"x"
+        for pair in pairs:
+            for one in pair:
+                one.close()
+
+    asyncio.run(run())
