@@ -179,70 +179,79 @@ class HttpTracer:
 
     def widget(self) -> Any:
         """A list of exchanges with details, a request to send, and a feed; None without ipywidgets."""
-        if ipywidgets is None:
-            return None
-        seen = ipywidgets.Select(description="seen", rows=8, layout={"width": "95%"})
-        request = ipywidgets.Dropdown(
-            description="request", options=[(f"{method} {path}", (method, path)) for method, path in EXAMPLES]
-        )
-        send = ipywidgets.Button(description="send", tooltip="send this request through the tap")
-        follow = ipywidgets.ToggleButton(description="follow events", tooltip="show events as they happen")
-        # JupyterLab keeps the arrow keys for itself, so a list needs buttons.
-        steps = [ipywidgets.Button(description=f"{which} request") for which in ("previous", "next")]
-        words, details, events = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
-        bar = ipywidgets.HBox([request, send, follow])
-        box = ipywidgets.VBox([bar, words, seen, ipywidgets.HBox(steps), details, events])
-        one_at_a_time = threading.RLock()  # the tap's threads fill, too
-
-        def show(*_: object) -> None:
-            one = next((one for one in list(self.tap.exchanges) if one.number == seen.value), None)
-            details.value = f"<b>request and answer</b>{_pre(details_of(one), 'request and answer')}" if one else ""
-
-        def fill() -> None:
-            if box.comm is None:  # the widget was closed
-                self.tap.listener = lambda: None
-                return
-            with one_at_a_time:
-                before, exchanges = seen.value, list(self.tap.exchanges)
-                seen.options = [(line_of(one), one.number) for one in exchanges]
-                if exchanges:
-                    seen.value = before if before in [one.number for one in exchanges] else exchanges[-1].number
-                show()
-
-        def draw_events() -> None:
-            events.value = f"<b>events</b>{_pre(self.feed.text(), 'events')}"
-
-        def press(_button: object) -> None:
-            try:
-                number = self.send(*request.value).number
-                fill()
-                seen.value = number
-            except MinidockerError as error:
-                self.said = str(error)
-            words.value = f'<span role="status">{html.escape(self.said)}</span>'
-
-        def toggle(change: dict[str, Any]) -> None:
-            follow.description = "stop following" if change["new"] else "follow events"
-            self.feed.start(draw_events) if change["new"] else self.feed.close()
-            draw_events()
-
-        def move(by: int) -> None:
-            if seen.index is not None:
-                seen.index = min(max(seen.index + by, 0), len(seen.options) - 1)
-
-        for step, by in zip(steps, (-1, 1), strict=True):
-            step.on_click(lambda _button, by=by: move(by))
-        send.on_click(press)
-        seen.observe(show, names="value")
-        follow.observe(toggle, names="value")
-        self.tap.listener = fill
-        words.value = f'<span role="status">{html.escape(self.said)}</span>'
-        fill()
-        return box
+        return None if ipywidgets is None else _Panel(self).box
 
     def _repr_mimebundle_(self, **options: object) -> dict[str, Any]:
         text = self.table() if self.tap.exchanges else "no request was seen yet"
         return shown(self.widget(), {"text/plain": text}, options)
+
+
+class _Panel:
+    """The tracer's controls, in `box`. The tap's threads fill the list, too: one at a time."""
+
+    def __init__(self, tracer: HttpTracer) -> None:
+        self.tracer = tracer
+        self._filling = threading.RLock()
+        self.words, self.details, self.events = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
+        self.seen = ipywidgets.Select(description="seen", rows=8, layout={"width": "95%"})
+        self.request = ipywidgets.Dropdown(
+            description="request", options=[(f"{method} {path}", (method, path)) for method, path in EXAMPLES]
+        )
+        self.send = ipywidgets.Button(description="send", tooltip="send this request through the tap")
+        self.follow = ipywidgets.ToggleButton(description="follow events", tooltip="show events as they happen")
+        # JupyterLab keeps the arrow keys for itself, so a list needs buttons.
+        steps = [ipywidgets.Button(description=f"{which} request") for which in ("previous", "next")]
+        bar = ipywidgets.HBox([self.request, self.send, self.follow])
+        shown_below = [self.words, self.seen, ipywidgets.HBox(steps), self.details, self.events]
+        self.box = ipywidgets.VBox([bar, *shown_below])
+        for step, by in zip(steps, (-1, 1), strict=True):
+            step.on_click(lambda _button, by=by: self._move(by))
+        self.send.on_click(self._press)
+        self.seen.observe(self._show, names="value")
+        self.follow.observe(self._toggle, names="value")
+        tracer.tap.listener = self._fill
+        self._say()
+        self._fill()
+
+    def _say(self) -> None:
+        self.words.value = f'<span role="status">{html.escape(self.tracer.said)}</span>'
+
+    def _show(self, *_: object) -> None:
+        one = next((one for one in list(self.tracer.tap.exchanges) if one.number == self.seen.value), None)
+        words = "request and answer"
+        self.details.value = f"<b>{words}</b>{_pre(details_of(one), words)}" if one else ""
+
+    def _fill(self) -> None:
+        if self.box.comm is None:  # the widget was closed
+            self.tracer.tap.listener = lambda: None
+            return
+        with self._filling:
+            before, exchanges = self.seen.value, list(self.tracer.tap.exchanges)
+            self.seen.options = [(line_of(one), one.number) for one in exchanges]
+            if exchanges:
+                self.seen.value = before if before in [one.number for one in exchanges] else exchanges[-1].number
+            self._show()
+
+    def _draw_events(self) -> None:
+        self.events.value = f"<b>events</b>{_pre(self.tracer.feed.text(), 'events')}"
+
+    def _press(self, _button: object) -> None:
+        try:
+            number = self.tracer.send(*self.request.value).number
+            self._fill()
+            self.seen.value = number
+        except MinidockerError as error:
+            self.tracer.said = str(error)
+        self._say()
+
+    def _toggle(self, change: dict[str, Any]) -> None:
+        self.follow.description = "stop following" if change["new"] else "follow events"
+        self.tracer.feed.start(self._draw_events) if change["new"] else self.tracer.feed.close()
+        self._draw_events()
+
+    def _move(self, by: int) -> None:
+        if self.seen.index is not None:
+            self.seen.index = min(max(self.seen.index + by, 0), len(self.seen.options) - 1)
 
 
 def _pre(text: str, label: str) -> str:
