@@ -10,18 +10,33 @@ from typing import Any
 
 import pytest
 
+from minidocker.client import connect
+from minidocker.errors import MinidockerError
+
 _LEFTOVER_PATIENCE_SECONDS = 3.0  # the machine's pid 1 may reap an orphan only after 1.6 s
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs_root: skipped unless the tests run as root")
+    config.addinivalue_line("markers", "needs_daemon: skipped unless root runs the tests and the course has a daemon")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    needing = [item for item in items if item.get_closest_marker("needs_daemon")]
+    if needing and not _daemon_answers():
+        for item in needing:
+            item.add_marker(pytest.mark.skip(reason="needs root and the course's daemon: ./lab setup starts it"))
     if os.geteuid() != 0:
         for item in items:
             if item.get_closest_marker("needs_root"):
                 item.add_marker(pytest.mark.skip(reason="needs root: namespaces, mounts and cgroups are made"))
+
+
+def _daemon_answers() -> bool:
+    try:
+        return os.geteuid() == 0 and connect().ping()
+    except (OSError, MinidockerError):
+        return False
 
 
 @pytest.fixture

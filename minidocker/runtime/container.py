@@ -164,17 +164,8 @@ class ContainerJob:
 
     def state(self, pid: int) -> State:
         """The record of the running container."""
-        me = os.getpid()
-        return State(
-            id=self._request.id,
-            pid=pid,
-            start_time=process.start_time(pid),
-            monitor_pid=me,
-            monitor_start_time=process.start_time(me),
-            bundle=self._request.bundle,
-            created=self._request.created,
-            cgroup=self._spec.linux.cgroups_path,
-        )
+        request, group = self._request, self._spec.linux.cgroups_path
+        return records.state_of(pid, request.id, request.created, bundle=request.bundle, cgroup=group)
 
     def oom_kills_before(self) -> int:
         """None: the control group is new."""

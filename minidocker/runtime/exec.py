@@ -206,16 +206,8 @@ class ExecJob:
 
     def state(self, pid: int) -> State:
         """The record of the running exec."""
-        me = os.getpid()
-        return State(
-            id=self._request.id,
-            pid=pid,
-            start_time=process.start_time(pid),
-            monitor_pid=me,
-            monitor_start_time=process.start_time(me),
-            created=self._request.created,
-            container=self._request.container.id,
-        )
+        request = self._request
+        return records.state_of(pid, request.id, request.created, container=request.container.id)
 
     def oom_kills_before(self) -> int:
         """What the container has had so far."""

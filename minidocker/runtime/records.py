@@ -56,6 +56,13 @@ class Exit(msgspec.Struct, frozen=True):
     error: str | None = None
 
 
+def state_of(pid: int, id: str, created: str, *, bundle: str = "", cgroup: str = "", container: str = "") -> State:
+    """The record of process `pid`, by its monitor: the caller."""
+    me = os.getpid()
+    times = process.start_time(pid), process.start_time(me)
+    return State(id, pid, times[0], me, times[1], bundle, created, cgroup, container)
+
+
 T = TypeVar("T")
 
 

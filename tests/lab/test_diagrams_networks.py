@@ -12,7 +12,6 @@ import pytest
 from minidocker.client import connect
 from minidocker.client.container_body import ContainerOptions, PortTarget
 from minidocker.client.containers import Container
-from minidocker.errors import MinidockerError
 from minidocker.lab.diagrams.networks import (
     ANYWHERE,
     Route,
@@ -25,18 +24,6 @@ from minidocker.lab.diagrams.networks import (
 from minidocker.linux import netlink
 from minidocker.network import host
 from minidocker.network.nftables import Nftables
-
-
-def _daemon_answers() -> bool:
-    try:
-        return connect().ping()
-    except (OSError, MinidockerError):
-        return False
-
-
-needs_daemon = pytest.mark.skipif(
-    os.geteuid() != 0 or not _daemon_answers(), reason="needs root and the course's daemon: ./lab setup starts it"
-)
 
 
 def settings(container: Container) -> dict[str, Any]:
@@ -68,7 +55,7 @@ def world() -> Iterator[dict[str, Container]]:
         back.remove()
 
 
-@needs_daemon
+@pytest.mark.needs_daemon
 def test_each_plug_has_the_address_that_the_daemon_gave_and_a_peer_in_its_bridge(world: dict[str, Container]) -> None:
     for name in ("web", "shop", "db"):
         place = look(world[name])
@@ -84,7 +71,7 @@ def test_each_plug_has_the_address_that_the_daemon_gave_and_a_peer_in_its_bridge
     assert look(world["web"]).plugs[0].bridge == look(world["shop"]).plugs[0].bridge
 
 
-@needs_daemon
+@pytest.mark.needs_daemon
 def test_the_map_has_every_container_bridge_route_and_published_port(world: dict[str, Container]) -> None:
     picture = network_map(world.values(), "the test")
     names = {name: str(container.attrs["Name"]).lstrip("/") for name, container in world.items()}
@@ -100,7 +87,7 @@ def test_the_map_has_every_container_bridge_route_and_published_port(world: dict
         assert all(plug.bridge in picture.dot and plug.peer in picture.dot for plug in place.plugs)
 
 
-@needs_daemon
+@pytest.mark.needs_daemon
 def test_the_firewalls_sets_name_the_published_port_and_who_may_talk(world: dict[str, Container]) -> None:
     sets = firewall_sets(Nftables().list(f"table ip {host.names(Path('/run/minidocker')).table}"))
     place = look(world["web"])
@@ -110,7 +97,7 @@ def test_the_firewalls_sets_name_the_published_port_and_who_may_talk(world: dict
     assert f"{bridge} . {bridge}" in sets["within"]
 
 
-@needs_daemon
+@pytest.mark.needs_daemon
 def test_a_container_that_does_not_run_has_no_place() -> None:
     container = connect().containers.create("busybox", ["true"])
     try:

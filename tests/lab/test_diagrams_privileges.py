@@ -8,22 +8,11 @@ from typing import Any
 import pytest
 
 from minidocker.client import connect
-from minidocker.errors import MinidockerError
 from minidocker.lab import session
 from minidocker.lab.diagrams.privileges import privilege_board, privileges_of
 from minidocker.linux import capabilities
 
-
-def _daemon_answers() -> bool:
-    try:
-        return connect().ping()
-    except (OSError, MinidockerError):
-        return False
-
-
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not _daemon_answers(), reason="needs root and the course's daemon: ./lab setup starts it"
-)
+pytestmark = pytest.mark.needs_daemon
 KINDS: dict[str, Any] = {
     "default": {},
     "privileged": {"privileged": True},

@@ -6,27 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from minidocker.client import connect
 from minidocker.client.client import Client
 from minidocker.client.containers import Container
 from minidocker.client.resource import document
-from minidocker.errors import MinidockerError
 from minidocker.lab import room
 from minidocker.lab.diagrams.volumes import BIND, IMAGE, PLUGIN, TMPFS, VOLUME, mounts_of, volume_map
 from minidocker.lab.props.plugin_server import Body, PluginServer
 from minidocker.linux.mounts import mountinfo
 
-
-def _daemon_answers() -> bool:
-    try:
-        return connect().ping()
-    except (OSError, MinidockerError):
-        return False
-
-
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not _daemon_answers(), reason="needs root and the course's daemon: ./lab setup starts it"
-)
+pytestmark = pytest.mark.needs_daemon
 
 
 @pytest.fixture(scope="module")

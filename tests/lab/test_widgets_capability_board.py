@@ -1,29 +1,17 @@
 """The board's probes are tried for real: each succeeds exactly with the capabilities that it names."""
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from minidocker.client import connect
-from minidocker.errors import MinidockerError
 from minidocker.lab import session
 from minidocker.lab.widgets import capability_board
 from minidocker.lab.widgets.capability_board import NAMES, PRESETS, PROBES, CapabilityBoard
 from minidocker.linux.capabilities import DEFAULT, mask
 
-
-def _daemon_answers() -> bool:
-    try:
-        return connect().ping()
-    except (OSError, MinidockerError):
-        return False
-
-
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not _daemon_answers(), reason="needs root and the course's daemon: ./lab setup starts it"
-)
+pytestmark = pytest.mark.needs_daemon
 
 
 @pytest.fixture

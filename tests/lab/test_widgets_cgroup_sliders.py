@@ -1,7 +1,6 @@
 """The sliders ask the engine, and the curves are what the kernel counts."""
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -10,25 +9,17 @@ import pytest
 
 from minidocker.client import connect
 from minidocker.client.containers import Container
-from minidocker.errors import MinidockerError, NotFound
+from minidocker.errors import NotFound
 from minidocker.lab import session
 from minidocker.lab.diagrams.cgroups import cpu_limit
 from minidocker.lab.widgets import cgroup_sliders
 from minidocker.lab.widgets.cgroup_sliders import CgroupSliders
 from minidocker.linux.cgroups import controllers
 
-
-def _daemon_answers() -> bool:
-    try:
-        return connect().ping()
-    except (OSError, MinidockerError):
-        return False
-
-
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not {"cpu", "memory"} <= set(controllers()) or not _daemon_answers(),
-    reason="needs root, cgroup controllers and the course's daemon: ./lab setup starts it",
-)
+pytestmark = [
+    pytest.mark.needs_daemon,
+    pytest.mark.skipif(not {"cpu", "memory"} <= set(controllers()), reason="needs the controllers cpu and memory"),
+]
 MIB = 1 << 20
 
 

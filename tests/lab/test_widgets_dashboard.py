@@ -1,7 +1,6 @@
 """The dashboard shows what daemons hold, and its buttons do it: seen through another client and in the widget."""
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +9,7 @@ import pytest
 
 from minidocker.client import connect
 from minidocker.client.containers import Container
-from minidocker.errors import MinidockerError, NotFound
+from minidocker.errors import NotFound
 from minidocker.lab import session
 from minidocker.lab.widgets import dashboard
 from minidocker.lab.widgets.dashboard import Dashboard
@@ -18,16 +17,7 @@ from minidocker.lab.widgets.dashboard import Dashboard
 FILTERS = {"label": ["minidocker.test.dashboard"]}
 
 
-def _daemon_answers() -> bool:
-    try:
-        return connect().ping()
-    except (OSError, MinidockerError):
-        return False
-
-
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not _daemon_answers(), reason="needs root and the course's daemon: ./lab setup starts it"
-)
+pytestmark = pytest.mark.needs_daemon
 
 
 @pytest.fixture

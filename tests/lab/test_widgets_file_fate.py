@@ -1,28 +1,16 @@
 """The fate of a file is what containers really show, and an experiment leaves nothing behind."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
-from minidocker.client import connect
 from minidocker.client.client import Client
 from minidocker.errors import MinidockerError
 from minidocker.lab import room
 from minidocker.lab.widgets import file_fate
 from minidocker.lab.widgets.file_fate import BIND, KINDS, LAYER, TMPFS, USERS, VOLUME, FileFate
 
-
-def _daemon_answers() -> bool:
-    try:
-        return connect().ping()
-    except (OSError, MinidockerError):
-        return False
-
-
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not _daemon_answers(), reason="needs root and the course's daemon: ./lab setup starts it"
-)
+pytestmark = pytest.mark.needs_daemon
 ipywidgets = pytest.importorskip("ipywidgets", reason="needs the notebooks: pip install minidocker[notebooks]")
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from minidocker.client import connect
 from minidocker.client.images import Image
-from minidocker.errors import MinidockerError
 from minidocker.lab import session
 from minidocker.lab.props.image_archive import ImageArchive, layer_of
 from minidocker.lab.widgets import layer_explorer
@@ -76,13 +75,6 @@ def test_without_ipywidgets_the_picture_and_the_top_layer_are_shown(
     assert explorer.listing(1, "motd") == "+ adds /etc/motd  5 bytes" and explorer.listing(1, "zzz") == "nothing"
 
 
-def _daemon_answers() -> bool:
-    try:
-        return connect().ping()
-    except (OSError, MinidockerError):
-        return False
-
-
 @pytest.fixture
 def committed() -> Iterator[Image]:
     """An image with a layer upon busybox that deletes a file of it and adds one."""
@@ -99,7 +91,7 @@ def committed() -> Iterator[Image]:
         client.images.remove(image.id, force=True)
 
 
-@pytest.mark.skipif(not _daemon_answers(), reason="needs the course's daemon: ./lab setup starts it")
+@pytest.mark.needs_daemon
 def test_an_image_of_the_daemon_is_read_as_it_was_made(committed: Image) -> None:
     found = LayerExplorer(committed.save(), committed.name.partition(":")[0])
     assert [layer.diff_id for layer in found.layers] == committed.attrs["RootFS"]["Layers"]  # type: ignore[index]

@@ -1,6 +1,5 @@
 """The path explorer's word agrees with a real ping for every pair, and its lists and button work."""
 
-import os
 import uuid
 from collections.abc import Iterator
 
@@ -9,7 +8,6 @@ import pytest
 from minidocker.client import connect
 from minidocker.client.container_body import ContainerOptions
 from minidocker.client.containers import Container
-from minidocker.errors import MinidockerError
 from minidocker.lab.diagrams.networks import look
 from minidocker.lab.widgets import path_explorer
 from minidocker.lab.widgets.path_explorer import GATEWAY, OUTSIDE, PathExplorer
@@ -17,16 +15,7 @@ from minidocker.lab.widgets.path_explorer import GATEWAY, OUTSIDE, PathExplorer
 ipywidgets = pytest.importorskip("ipywidgets", reason="needs the notebooks: pip install minidocker[notebooks]")
 
 
-def _daemon_answers() -> bool:
-    try:
-        return connect().ping()
-    except (OSError, MinidockerError):
-        return False
-
-
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not _daemon_answers(), reason="needs root and the course's daemon: ./lab setup starts it"
-)
+pytestmark = pytest.mark.needs_daemon
 
 
 @pytest.fixture(scope="module")

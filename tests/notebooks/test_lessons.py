@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from minidocker.client import connect
-from minidocker.errors import MinidockerError
 
 nbclient = pytest.importorskip("nbclient", reason="needs nbclient: pip install minidocker[test]")
 
@@ -33,18 +32,6 @@ LONGEST_OWN_FUNCTION = 8
 every_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem[:2])
 # The first notebook is a map: it teaches how the others work, and breaks nothing.
 every_true_lesson = pytest.mark.parametrize("path", LESSONS[1:], ids=lambda path: path.stem[:2])
-
-
-def _daemon_answers() -> bool:
-    try:
-        return connect().ping()
-    except (OSError, MinidockerError):
-        return False
-
-
-needs_daemon = pytest.mark.skipif(
-    os.geteuid() != 0 or not _daemon_answers(), reason="needs root and the course's daemon: ./lab setup starts it"
-)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -157,7 +144,7 @@ def test_a_lesson_is_kept_with_what_it_printed(path: Path) -> None:
 # ---------------------------------------------------------------- that it runs
 
 
-@needs_daemon
+@pytest.mark.needs_daemon
 @every_lesson
 def test_run_all_twice_in_one_kernel_says_the_same(
     path: Path, open_lesson: Callable[[Path], Any], leftovers: Any
@@ -217,7 +204,7 @@ ENDINGS_TRIED = [(path, "killed") for path in LESSONS[1:]] + [
 ]
 
 
-@needs_daemon
+@pytest.mark.needs_daemon
 @pytest.mark.parametrize(("path", "ending"), ENDINGS_TRIED, ids=lambda value: getattr(value, "stem", value)[:8])
 def test_a_lesson_that_ends_in_the_middle_leaves_nothing_behind(
     path: Path, ending: str, open_lesson: Callable[[Path], Any], leftovers: Any
@@ -245,7 +232,7 @@ def test_a_lesson_that_ends_in_the_middle_leaves_nothing_behind(
     assert not [one for one in containers if one.id[:12] in rules]
 
 
-@needs_daemon
+@pytest.mark.needs_daemon
 def test_a_lesson_begins_by_removing_what_killed_kernels_left(open_lesson: Callable[[Path], Any]) -> None:
     lesson = open_lesson(LESSONS[1])
     lesson.run(lesson.cells[:1])
@@ -265,7 +252,7 @@ def test_a_lesson_begins_by_removing_what_killed_kernels_left(open_lesson: Calla
         made["elsewhere"].remove(force=True)
 
 
-@needs_daemon
+@pytest.mark.needs_daemon
 @pytest.mark.parametrize(("probe", "words"), [("root", "needs root: it"), ("daemon", "needs the daemon: run ./lab")])
 @every_lesson
 def test_a_lesson_without_what_it_needs_says_so_in_one_line(
@@ -279,7 +266,7 @@ def test_a_lesson_without_what_it_needs_says_so_in_one_line(
     assert error["ename"] == "Skipped" and error["traceback"] == [f"Skipped: {words}"]
 
 
-@needs_daemon
+@pytest.mark.needs_daemon
 def test_a_lesson_without_strace_skips_its_timeline_in_words(open_lesson: Callable[[Path], Any]) -> None:
     lesson = open_lesson(LESSONS[13])
     timeline = next(number for number, cell in enumerate(lesson.cells) if "request_timeline(" in cell.source)
