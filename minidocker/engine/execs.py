@@ -9,6 +9,7 @@ Rules   - create only remembers; start makes the process, attached before its co
 import asyncio
 import logging
 import os
+import re
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -293,6 +294,14 @@ def check_runs(container: Container) -> None:
         raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
     if not state.running:
         raise Conflict(f"Container {container.id} is not running")
+
+
+def failure_text(error: MinidockerError) -> str:
+    """Why an exec did not start, in the words that Docker sends where its output would be."""
+    unknown = re.search(r"unable to find (?:user|group) .*", str(error))
+    if unknown or not isinstance(error, StartError):
+        return unknown[0] if unknown else str(error)
+    return f"OCI runtime exec failed: exec failed: {error}: unknown"
 
 
 def _told(config: ExecConfig) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from minidocker.engine.config import BindOptions, ContainerConfig, HostConfig, MountRequest, VolumeOptions
 from minidocker.engine.container import MountPoint
-from minidocker.errors import InvalidArgument
+from minidocker.errors import InvalidArgument, NotFound
 from minidocker.storage.volumes import check_name
 
 PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
@@ -232,7 +232,7 @@ def plan(config: ContainerConfig, host: HostConfig, volumes_of: Callable[[str], 
     """All mounts that a container asks for, by destination; volumes have no source yet.
 
     volumes_of  the mounts of another container, by name or ID (for VolumesFrom).
-    Raises      InvalidArgument: see the rules. NotFound: from volumes_of.
+    Raises      InvalidArgument: see the rules, or no such container.
     """
     points: dict[str, MountPoint] = {}
     for text in host.volumes_from or []:
@@ -241,7 +241,11 @@ def plan(config: ContainerConfig, host: HostConfig, volumes_of: Callable[[str], 
         name, _, mode = text.partition(":")
         if mode not in ("", "ro", "rw", "z", "Z"):
             raise InvalidArgument(f"invalid mode: {mode}")
-        for point in volumes_of(name):
+        try:
+            shared = volumes_of(name)
+        except NotFound as error:
+            raise InvalidArgument(str(error)) from None
+        for point in shared:
             points[point.destination] = _shared(point, read_only=mode == "ro")
     asked: dict[str, MountPoint] = {}
     binds = [parse_bind(text) for text in host.binds or []]

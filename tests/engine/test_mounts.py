@@ -62,7 +62,7 @@ def test_mount_requests_are_strict(tmp_path: Path) -> None:
         ({"Type": "tmpfs", "Source": "a", "Target": "/x"}, "Source must not be specified"),
         ({"Type": "volume", "Target": "/x", "TmpfsOptions": {"SizeBytes": 5}}, "TmpfsOptions must not"),
         ({"Type": "volume", "Target": "x"}, "must be absolute"),
-        ({"Type": "volume", "Target": "/x", "ReadOnly": True}, "must not set ReadOnly mode when using anonymous volumes"),
+        ({"Type": "volume", "Target": "/x", "ReadOnly": True}, "must not set ReadOnly mode"),
         ({"Type": "volume", "Target": "/x", "VolumeOptions": {"Subpath": "a"}}, "must not set Subpath"),
         ({"Type": "volume", "Source": "vv", "Target": "/x", "VolumeOptions": {"Subpath": "a/../.."}}, "relative path"),
     ):

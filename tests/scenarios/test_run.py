@@ -252,6 +252,18 @@ def test_exec_of_what_is_not_there_says_so(daemon: Daemon, client: docker.Docker
         api.close()
 
 
+def test_an_exec_runs_once_and_its_refusal_is_in_the_stream(client: docker.DockerClient) -> None:
+    api, container = client.api, client.containers.run("busybox", "sleep 100", detach=True)
+    once = api.exec_create(container.id, ["echo", "once"])["Id"]
+    assert api.exec_start(once) == b"once\n"
+    assert api.exec_start(once) == f"Error: Exec command {once} has already run\r\n".encode()
+    with pytest.raises(docker.errors.APIError) as refused:
+        api.exec_start(once, detach=True)
+    assert refused.value.status_code == 409
+    stranger = api.exec_create(container.id, ["true"], user="nobody-knows")["Id"]
+    assert api.exec_start(stranger) == b"unable to find user nobody-knows: no matching entries in passwd file\r\n"
+
+
 def test_exec_exit_code_is_final_when_the_stream_ends(client: docker.DockerClient) -> None:
     container = client.containers.run("busybox", "sleep 100", detach=True)
     for code in range(10):

@@ -7,7 +7,6 @@ Rules   - all that can be refused is refused before the connection is taken over
 """
 
 import asyncio
-from typing import Any
 
 from aiohttp import web
 
@@ -18,7 +17,7 @@ from minidocker.daemon.routes.containers import container_of
 from minidocker.daemon.streams import MULTIPLEXED_STREAM, RAW_STREAM, Connection, Hijacked, Pump, frame
 from minidocker.engine import attaching
 from minidocker.engine.container import Container
-from minidocker.engine.execs import Exec
+from minidocker.engine.execs import Exec, check_runs, failure_text
 from minidocker.engine.log_records import LogQuery
 from minidocker.errors import Conflict, InvalidArgument, MinidockerError
 
@@ -29,7 +28,14 @@ def content_type(request: web.Request, *, tty: bool) -> str:
 
 
 async def attach(request: web.Request) -> web.StreamResponse:
-    """POST /containers/{name}/attach."""
+    """POST /containers/{name}/attach. A failure is told in plain text, as by Docker: it had taken the connection."""
+    try:
+        return await _attach(request)
+    except MinidockerError as error:
+        return web.Response(body=f"{error}\r\n".encode(), status=http.status_of(error), content_type=RAW_STREAM)
+
+
+async def _attach(request: web.Request) -> web.StreamResponse:
     engine, container = request.app[http.ENGINE], container_of(request)
     await request.read()
     config = container.record.config
@@ -75,13 +81,13 @@ async def _send_log(connection: Connection, container: Container, query: LogQuer
 async def exec_start(request: web.Request) -> web.StreamResponse:
     """POST /exec/{id}/start."""
     engine = request.app[http.ENGINE]
+    raw = await http.read_json(request, object, default={})  # "null" comes too
+    body = typed.named(raw, ("Detach", "Tty", "ConsoleSize")) if isinstance(raw, dict) else {}
     execution = engine.execs.get(request.match_info["id"])
-    raw = await http.read_json(request, dict[str, Any], default={})
-    body = typed.named(raw, ("Detach", "Tty", "ConsoleSize"))
     detach, tty = body.get("Detach") is True, body.get("Tty") is True
     size = _size(body.get("ConsoleSize"))
     keys = streams.parse_detach_keys(execution.config.detach_keys)
-    engine.execs.check_start(execution)
+    check_runs(execution.container)
     if detach:
         await engine.execs.start(execution, attach=False, size=size)
         return web.Response(status=200)
@@ -116,7 +122,7 @@ async def _run_exec(
     try:
         monitor = await engine.execs.start(execution, attach=True, size=size)
     except MinidockerError as error:
-        text = f"OCI runtime exec failed: exec failed: {error}: unknown\r\n".encode()
+        text = f"{failure_text(error)}\r\n".encode()
         await streams.head_taken(connection)
         connection.write(text if tty else frame(streams.STDOUT, text))
         return
