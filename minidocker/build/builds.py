@@ -53,7 +53,7 @@ class Builds:
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         return self._directory
 
-    async def fetch(self, remote: str, output: Output) -> Context:
+    async def fetch(self, remote: str, dockerfile: str, output: Output) -> Context:
         """A remote context: a git repository, an archive or a lone Dockerfile by URL.
 
         Raises  InvalidArgument: no such URL. NotFound, Unavailable: it cannot be had.
@@ -68,7 +68,7 @@ class Builds:
         try:
             if await in_thread(_is_archive, fetched.file.fileno(), fetched.size):
                 return await in_thread(self.receive, fetched.file)
-            return await in_thread(self.receive, fetching.as_archive(fetched, DEFAULT_NAME, 0o644))
+            return await in_thread(self.receive, fetching.as_archive(fetched, dockerfile or DEFAULT_NAME, 0o644))
         finally:
             fetched.close()
 

@@ -41,8 +41,9 @@ PLACEHOLDERS = frozenset(("/proc", "/sys", "/dev", "/etc", *(f"/etc/{name}" for 
 class Files:
     """The files of one container, for as long as `Copying.open` keeps them reachable."""
 
-    def __init__(self, container: Container, worker: Worker, place: Place, emit: Emit) -> None:
+    def __init__(self, container: Container, called: str, worker: Worker, place: Place, emit: Emit) -> None:
         self._container = container
+        self._called = called
         self._worker = worker
         self._place = place
         self._emit = emit
@@ -89,7 +90,7 @@ class Files:
         except NotFound as error:
             why = str(error).rpartition(": ")[2]
             more = f": {why}" if why in _REASONS else ""
-            raise NotFound(f"Could not find the file {path} in container {self._container.name}{more}") from None
+            raise NotFound(f"Could not find the file {path} in container {self._called}{more}") from None
 
 
 class Copying:
@@ -99,9 +100,12 @@ class Copying:
         self._engine = engine
 
     @asynccontextmanager
-    async def open(self, container: Container, *, with_mounts: bool = True) -> AsyncIterator[Files]:
+    async def open(
+        self, container: Container, called: str = "", *, with_mounts: bool = True
+    ) -> AsyncIterator[Files]:
         """Reach a container's files.
 
+        called       what its user calls it: the name in failures.
         with_mounts  False: its own tree alone (export).
         Raises       Conflict: it is being removed. InvalidArgument: the source of one of its mounts is gone.
         """
@@ -115,18 +119,18 @@ class Copying:
                     use, record = self._engine.volume_use, container.record
                     async with use.held(record, container.directory) if with_mounts else nullcontext():
                         place = await asyncio.to_thread(self._mounted, container, with_mounts=with_mounts)
-                        yield self._files(container, place)
+                        yield self._files(container, called, place)
                     return
         try:
-            yield self._files(container, pinned)
+            yield self._files(container, called, pinned)
         finally:
             os.close(pinned.pidfd)
 
-    def _files(self, container: Container, place: Place) -> Files:
+    def _files(self, container: Container, called: str, place: Place) -> Files:
         def emit(action: str) -> None:
             self._engine.events.emit("container", action, container.id, container.attributes())
 
-        return Files(container, self._engine.worker, place, emit)
+        return Files(container, called or container.name, self._engine.worker, place, emit)
 
     async def _pinned(self, container: Container) -> Running | None:
         return await asyncio.to_thread(self._pin, container.id) if container.state.running else None

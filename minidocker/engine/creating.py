@@ -30,6 +30,7 @@ from minidocker.engine.container import RECORD_NAME, Container, Record, State
 from minidocker.engine.containers import INTENT_NAME
 from minidocker.errors import InvalidArgument, KernelError, MinidockerError, NotFound
 from minidocker.oci import codec
+from minidocker.oci.manifest import Platform
 from minidocker.oci.reference import Reference
 from minidocker.storage import records
 from minidocker.storage.images import Image
@@ -244,7 +245,5 @@ def _with_tag(text: str) -> str:
 
 
 def _same_platform(wanted: str, image: Image) -> bool:
-    parts = wanted.lower().split("/")
-    actual = image.config.platform
-    architecture = parts[1] if len(parts) > 1 else ""
-    return parts[0] == actual.os and architecture in ("", actual.architecture)
+    platform, actual = Platform.parse(wanted), image.config.platform
+    return (platform.os, platform.architecture) == (actual.os, actual.architecture)

@@ -2,7 +2,8 @@
 
 Source  Docker Engine API 1.24 to 1.44: NetworkSettings, EndpointSettings; documents recorded from dockerd.
 Rules   - pure. Before 1.45 the aliases hold the short ID too; since 1.44 all DNS names are shown beside them.
-        - a container that does not run shows what it was asked for: no IDs, no addresses.
+        - a container that does not run shows what it was asked for: no addresses; the ID of its network from its first
+          start on.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from minidocker.engine import clock
 from minidocker.engine.attachments import DEFAULT, WITHOUT_BRIDGE
 from minidocker.engine.config import EndpointRequest
 from minidocker.engine.container import Record
@@ -69,7 +71,7 @@ def endpoint_document(record: Record, network: str, network_id: str, version: Ve
         "IPAMConfig": None if ipam is None else {k: v for k, v in msgspec.to_builtins(ipam).items() if v},
         "Links": request.links or None,
         "Aliases": _aliases(record, network, request) or None,
-        "NetworkID": network_id if record.state.running else "",
+        "NetworkID": network_id if record.state.started_at != clock.NEVER else "",
         "EndpointID": _endpoint_id(record, network, network_id),
         "Gateway": endpoint.gateway if endpoint else "",
         "IPAddress": endpoint.address if endpoint else "",

@@ -90,7 +90,7 @@ class Events:
         nanoseconds = time.time_ns()
         event: Event = {}
         if kind in ("container", "image"):
-            event |= {"status": action, "id": actor}
+            event |= {"status": action, "id": actor} if actor else {"status": action}
             if "image" in attributes:
                 event["from"] = attributes["image"]
         event |= {

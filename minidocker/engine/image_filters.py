@@ -48,12 +48,17 @@ def has_labels(image: Image, wanted: Sequence[str]) -> bool:
     return True
 
 
-def created_seconds(image: Image) -> int:
-    """Unix time; 0 where the config does not say or is not readable."""
+def created_nanoseconds(image: Image) -> int:
+    """Since the epoch; 0 where the config does not say or is not readable."""
     try:
-        return clock.nanoseconds_of(image.config.created or "") // 1_000_000_000
+        return clock.nanoseconds_of(image.config.created or "")
     except InvalidArgument:
         return 0
+
+
+def created_seconds(image: Image) -> int:
+    """Unix time; 0 where the config does not say or is not readable."""
+    return created_nanoseconds(image) // 1_000_000_000
 
 
 def pattern(text: str) -> "re.Pattern[str]":

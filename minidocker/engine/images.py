@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
+from minidocker.engine import clock
 from minidocker.engine import image_filters as filtering
 from minidocker.engine import image_views as views
 from minidocker.engine.garbage import Garbage
@@ -129,12 +130,10 @@ class Images:
         return shown
 
     def _in_time(self, image: Image, filters: filtering.Filters) -> bool:
-        created = filtering.created_seconds(image)
-        until = filtering.until_seconds(filters)
-        if until is not None and created > until:
-            return False
-        before = [filtering.created_seconds(self.find(text)) for text in filters.get("before", [])]
-        since = [filtering.created_seconds(self.find(text)) for text in filters.get("since", [])]
+        created, moment = filtering.created_nanoseconds(image), filtering.created_nanoseconds
+        before = [moment(self.find(text)) for text in filters.get("before", [])]
+        before += [clock.parse_moment(text) for text in filters.get("until", [])]
+        since = [moment(self.find(text)) for text in filters.get("since", [])]
         return all(created < bound for bound in before) and all(created > bound for bound in since)
 
     def _chain_users(self) -> dict[Digest, int]:

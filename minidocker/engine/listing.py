@@ -104,7 +104,7 @@ def _fits(container: Container, name: str, values: list[str], images: set[str]) 
         "expose": lambda v: any(_exposes(v, port) for port in record.config.exposed_ports or {}),
         "health": lambda v: v == (container.health.status if container.health is not None else "none"),
         "is-task": lambda v: v in ("false", "0"),
-        "isolation": lambda v: v in ("", "default"),
+        "isolation": lambda v: True,  # of Windows
         "before": lambda v: True,
         "since": lambda v: True,
     }

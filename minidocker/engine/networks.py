@@ -72,9 +72,13 @@ class Networks:
         return network.id if network is not None else ""
 
     def get(self, text: str) -> Network:
-        """The network of a name, an ID, or the beginning of one. Raises NotFound; InvalidArgument: several."""
+        """The network of an ID, a name, or the beginning of an ID. Raises NotFound; InvalidArgument: several.
+
+        A name may look like the ID of another network: the ID means more than the name, and the name more than the
+        beginning of an ID.
+        """
         networks = list(self._networks.values())
-        exact = [network for network in networks if text in (network.name, network.id)]
+        exact = [network for network in networks if text == network.id] or [n for n in networks if text == n.name]
         found = exact or [network for network in networks if text and network.id.startswith(text)]
         if len(found) > 1:
             raise InvalidArgument(f"network {text} is ambiguous ({len(found)} matches found based on ID prefix)")

@@ -47,7 +47,7 @@ def top(pids: Collection[int], ps_args: str) -> dict[str, list[str] | list[list[
         done = _ps(words)
     if done.returncode != 0:
         first = next((line for line in done.stderr.splitlines() if line.strip()), f"exit status {done.returncode}")
-        raise MinidockerError(first)
+        raise MinidockerError(f"ps: {first}")
     return parse(done.stdout, pids)
 
 

@@ -100,6 +100,7 @@ class Supervision:
         record.resolver = False
         for execution in container.execs.values():
             execution.container_ended()
+        self._engine.execs.forget_unstarted(container)
         if not record.host.auto_remove:
             await container.note()
         events = self._engine.events

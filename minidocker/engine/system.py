@@ -114,9 +114,8 @@ def _limits() -> dict[str, bool]:
 def registry_document(engine: "Engine") -> dict[str, Any]:
     """RegistryConfig: what is insecure, which mirrors."""
     settings = engine.settings
-    indexes = {
-        "docker.io": {"Name": "docker.io", "Mirrors": list(settings.registry_mirrors), "Secure": True, "Official": True}
-    }
+    mirrors = [f"{mirror.rstrip('/')}/" for mirror in settings.registry_mirrors]
+    indexes = {"docker.io": {"Name": "docker.io", "Mirrors": mirrors, "Secure": True, "Official": True}}
     for host in settings.insecure_registries:
         if "/" not in host:
             indexes[host] = {"Name": host, "Mirrors": [], "Secure": False, "Official": False}
@@ -126,7 +125,7 @@ def registry_document(engine: "Engine") -> dict[str, Any]:
         "AllowNondistributableArtifactsHostnames": [],
         "InsecureRegistryCIDRs": [*networks, "127.0.0.0/8"],
         "IndexConfigs": indexes,
-        "Mirrors": list(settings.registry_mirrors),
+        "Mirrors": mirrors,
     }
 
 
@@ -202,6 +201,11 @@ def info(engine: "Engine", version_tuple: tuple[int, int]) -> dict[str, Any]:
     two = cgroups.version() == "v2"
     modern = version_tuple >= (1, 42)
     security = ["name=seccomp,profile=builtin" if modern else "name=seccomp,profile=default"]
+    security += ["name=cgroupns"] if two else []
+    old = {}
+    if version_tuple < (1, 25):
+        old["ExecutionDriver"] = "<not supported>"
+        security = [option.partition(",")[0].removeprefix("name=") for option in security]
     return {
         "ID": engine.settings.identity,
         **_counts(engine),
@@ -209,6 +213,7 @@ def info(engine: "Engine", version_tuple: tuple[int, int]) -> dict[str, Any]:
         **_limits(),
         **_machine(),
         **_CONSTANTS,
+        **old,
         "LoggingDriver": engine.settings.log.type,
         **({} if modern else {"KernelMemory": False, "KernelMemoryTCP": False}),
         "Warnings": engine.abilities.warnings() or None,
@@ -222,5 +227,5 @@ def info(engine: "Engine", version_tuple: tuple[int, int]) -> dict[str, Any]:
         "DockerRootDir": str(engine.settings.data_root),
         "LiveRestoreEnabled": engine.settings.live_restore,
         "InitBinary": engine.settings.init_path,
-        "SecurityOptions": security + (["name=cgroupns"] if two else []),
+        "SecurityOptions": security,
     }

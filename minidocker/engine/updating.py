@@ -48,8 +48,8 @@ def merge(record: Record, wish: HostConfig) -> HostConfig:
     Raises  Conflict: the wish contradicts what is set and not changed with it.
     """
     host = record.host
-    if wish.nano_cpus and (host.cpu_period or host.cpu_quota):
-        kind = "Period" if host.cpu_period else "Quota"
+    if wish.nano_cpus and (host.cpu_period > 0 or host.cpu_quota > 0):
+        kind = "Period" if host.cpu_period > 0 else "Quota"
         raise Conflict(f"Conflicting options: Nano CPUs cannot be updated as CPU {kind} has already been set")
     for value, kind in ((wish.cpu_period, "Period"), (wish.cpu_quota, "Quota")):
         if value and host.nano_cpus:

@@ -116,8 +116,8 @@ def _check_memory(host: HostConfig) -> None:
 
 
 def _check_cpu(host: HostConfig) -> None:
-    if host.nano_cpus and (host.cpu_period or host.cpu_quota):
-        other = "CPU Period" if host.cpu_period else "CPU Quota"
+    if host.nano_cpus and (host.cpu_period > 0 or host.cpu_quota > 0):
+        other = "CPU Period" if host.cpu_period > 0 else "CPU Quota"
         raise InvalidArgument(f"Conflicting options: Nano CPUs and {other} cannot both be set")
     if host.nano_cpus < 0:
         raise InvalidArgument("range of CPUs is from 0.01 up: NanoCpus must not be negative")

@@ -46,10 +46,10 @@ def parse_port(text: str) -> tuple[int, int, str]:
     first, _, last = ports.partition("-")
     protocol = (protocol or "tcp").lower()
     if protocol not in ("tcp", "udp", "sctp"):
-        raise InvalidArgument(f"invalid port specification: {text!r}: protocol must be tcp, udp or sctp")
+        raise InvalidArgument(f'invalid port specification: "{text}": protocol must be tcp, udp or sctp')
     if not first.isdecimal() or (last and not last.isdecimal()):
-        raise InvalidArgument(f"invalid port specification: {text!r}")
+        raise InvalidArgument(f'invalid port specification: "{text}"')
     low, high = int(first), int(last or first)
     if not 0 < low <= high < 65536:
-        raise InvalidArgument(f"invalid port specification: {text!r}: ports are 1 to 65535")
+        raise InvalidArgument(f'invalid port specification: "{text}": ports are 1 to 65535')
     return low, high, protocol

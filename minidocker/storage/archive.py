@@ -2,11 +2,13 @@
 
 Source  moby image/tarexport (manifest.json, repositories); OCI image-spec, image-layout.md and annotations.md.
 Rules   - blobs are written as they lie in the store, compressed or not: every reader tells by their first bytes.
-        - entries have no times and a fixed order: the same images give the same archive.
+        - a configuration has the time of its image, other entries have none, and the order is fixed: the same images
+          give the same archive.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import msgspec
 
@@ -63,13 +65,14 @@ def save(images: Sequence[Named], blobs: BlobStore, output: Callable[[bytes | me
     for directory in ("blobs", "blobs/sha256"):
         writer.add(TarEntry(directory, DIRECTORY, 0o755))
     manifests = {image.id: _manifest(image, blobs) for image, _ in images}
+    times = {image.id: _time_ns(image) for image, _ in images}
     made = {Digest.of(content): content for content in manifests.values()}
     stored = {blob for image, _ in images for blob in image.blobs} - {image.manifest for image, _ in images} - set(made)
     for digest in sorted(stored | set(made)):
         if digest in made:
             writer.add_file(TarEntry(_path(digest)), made[digest])
         else:
-            _add_blob(writer, digest, blobs)
+            _add_blob(writer, digest, blobs, times.get(digest, 0))
     writer.add_file(TarEntry("index.json"), codec.encode(_index(images, manifests)))
     listed = [_listed(image, names) for image, names in images]
     writer.add_file(TarEntry("manifest.json"), codec.encode(listed))
@@ -82,9 +85,18 @@ def _path(digest: Digest) -> str:
     return f"blobs/sha256/{digest.hex}"
 
 
-def _add_blob(writer: TarWriter, digest: Digest, blobs: BlobStore) -> None:
+def _time_ns(image: Image) -> int:
+    """When it was made, to the second; 0 if it does not say."""
+    try:
+        made = datetime.fromisoformat(image.config.created or "")
+        return max(0, int(made.timestamp())) * 1_000_000_000 if made.tzinfo is not None else 0
+    except (ValueError, OverflowError):
+        return 0
+
+
+def _add_blob(writer: TarWriter, digest: Digest, blobs: BlobStore, mtime_ns: int) -> None:
     with blobs.open(digest) as file:
-        writer.add(TarEntry(_path(digest), size=blobs.size(digest)))
+        writer.add(TarEntry(_path(digest), size=blobs.size(digest), mtime_ns=mtime_ns))
         while piece := file.read(1 << 20):
             writer.data(piece)
 

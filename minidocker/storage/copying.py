@@ -50,13 +50,13 @@ def go_mode(mode: int) -> int:
 
 
 def _split(path: str) -> tuple[str, str, str]:
-    """(directory, last component, base name). A trailing "/" or "/." makes the last component "."."""
+    """(directory, last component, base name). A trailing "/", "/." or "/./" makes the last component "."."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
     clean: list[str] = []
     for part in parts:  # as Go's filepath.Join("/", path): ".." is taken literally, before links are looked at
         clean = clean[:-1] if part == ".." else [*clean, part]
     whole = "/" + "/".join(clean)
-    if path.endswith("/.") or path == ".":
+    if path.rstrip("/").endswith("/.") or path.rstrip("/") == ".":
         return whole, ".", "."
     if path.endswith("/") or not clean:
         return whole, ".", clean[-1] if clean else "/"

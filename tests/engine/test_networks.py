@@ -28,6 +28,14 @@ BRIDGE = cast(BridgeNetwork, SimpleNamespace(
 ))  # fmt: skip
 
 
+def test_an_id_means_more_than_a_name_and_a_name_more_than_the_beginning_of_an_id() -> None:
+    known = networks()
+    a, b, c = "a" * 64, "b" * 64, "c" * 64
+    for name, id in (("first", a), (a[:12], b), (a, c)):
+        known._networks[name] = Network(name=name, id=id, driver="bridge", created="")
+    assert [known.get(text).id for text in (a, a[:12], "first", a[:11])] == [a, b, a, a]
+
+
 def container(name: str, network: str, *, running: bool = True, endpoint: Endpoint | None = None) -> Any:
     record = SimpleNamespace(
         name=name, networks={network: EndpointRequest()}, attached={network: endpoint} if endpoint else {}

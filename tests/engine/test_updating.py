@@ -23,7 +23,7 @@ def test_zero_and_empty_leave_things_as_they_are() -> None:
 def test_what_is_said_changes() -> None:
     wish = read_update({"Memory": 32 << 20, "MemorySwap": -1, "PidsLimit": 0, "RestartPolicy": {"Name": "always"}})
     merged = merge(record(memory=64 << 20, memory_swap=128 << 20, pids_limit=7), wish)
-    assert (merged.memory, merged.memory_swap, merged.pids_limit) == (32 << 20, -1, None)
+    assert (merged.memory, merged.memory_swap, merged.pids_limit) == (32 << 20, -1, 0)
     assert merged.restart_policy == RestartPolicy("always")
 
 

@@ -1,10 +1,13 @@
 """A container's filesystem as an archive, and an archive as an image."""
 
 import bz2
+import functools
 import gzip
+import http.server
 import io
 import lzma
 import tarfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -125,6 +128,19 @@ def test_a_layer_that_escapes_is_refused(daemon: Daemon, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_import_from_elsewhere_is_refused_with_the_reason(daemon: Daemon) -> None:
-    done = daemon.cli("import", "http://127.0.0.1:1/x.tar")
-    assert "importing from a URL is not supported" in done.stderr
+def test_an_import_from_a_url(daemon: Daemon, client: docker.DockerClient, tmp_path: Path) -> None:
+    (tmp_path / "root.tar").write_bytes(layer_tar())
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = f"127.0.0.1:{server.server_port}"
+        done = daemon.cli("import", f"http://{place}/root.tar", "fetched:1")
+        url = client.api._url("/images/create")
+        missing = client.api.post(url, params={"fromSrc": f"{place}/nothing.tar", "repo": "fetched"}, timeout=20)
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    attrs = client.images.get("fetched:1").attrs
+    assert attrs["Comment"] == f"Imported from http://{place}/root.tar"
+    client.images.remove("fetched:1")
+    assert (missing.status_code, "404" in missing.text) == (404, True)
+    assert "no Host in request URL" in daemon.cli("import", "http:///x.tar").stderr

@@ -100,6 +100,7 @@ def put(worker: Worker, box: Box, path: str, content: bytes, tmp_path: Path, **o
         ("dir/file", {"file"}),
         ("/todir/file", {"file"}),
         ("/dir", {"dir", "dir/file", "dir/hard", "dir/sub"}),
+        ("/dir/./", {".", "./file", "./hard", "./sub"}),
         ("/dir/", {"dir", "dir/file", "dir/hard", "dir/sub"}),
         ("/todir/", {"todir", "todir/file", "todir/hard", "todir/sub"}),
         ("/dir/.", {".", "./file", "./hard", "./sub"}),

@@ -43,7 +43,7 @@ def _stat_header(stat: PathStat) -> str:
 async def stat(request: web.Request) -> web.Response:
     """HEAD /containers/{name}/archive."""
     path = _path_of(request)
-    async with request.app[http.ENGINE].copying.open(container_of(request)) as files:
+    async with request.app[http.ENGINE].copying.open(container_of(request), http.path_name(request)) as files:
         return web.Response(headers={STAT_HEADER: _stat_header(await files.stat(path))})
 
 
@@ -52,7 +52,7 @@ async def get(request: web.Request) -> web.StreamResponse:
     path = _path_of(request)
 
     async def send() -> web.StreamResponse:
-        async with request.app[http.ENGINE].copying.open(container_of(request)) as files:
+        async with request.app[http.ENGINE].copying.open(container_of(request), http.path_name(request)) as files:
             headers = {"Content-Type": _ARCHIVE, STAT_HEADER: _stat_header(await files.stat(path))}
             return await pipes.answer(request, headers, lambda output: files.get(path, output))
 
@@ -66,7 +66,7 @@ async def put(request: web.Request) -> web.Response:
     as_user = http.query_flag(request, "copyUIDGID")
 
     async def take() -> None:
-        async with request.app[http.ENGINE].copying.open(container_of(request)) as files:
+        async with request.app[http.ENGINE].copying.open(container_of(request), http.path_name(request)) as files:
             await pipes.receive(
                 request, lambda archive: files.put(path, archive, as_user=as_user, keep_kind=keep_kind)
             )

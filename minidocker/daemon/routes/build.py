@@ -202,7 +202,7 @@ async def build(request: web.Request) -> web.StreamResponse:
         sending = asyncio.ensure_future(stream.send())
         failure: MinidockerError | None = None
         try:
-            found = context if context is not None else await builds.fetch(remote, output)
+            found = context if context is not None else await builds.fetch(remote, options.dockerfile, output)
             stream.succeed(await builds.build(options, found, output))
         except MinidockerError as error:
             failure = error

@@ -74,17 +74,22 @@ async def start(request: web.Request) -> web.Response:
     return web.Response(status=NO_CONTENT)
 
 
+def _signal(request: web.Request) -> str:
+    """The signal that a stop or restart is to send; before API 1.42 it is the container's own."""
+    return request.query.get("signal", "") if http.api_version(request) >= (1, 42) else ""
+
+
 async def stop(request: web.Request) -> web.Response:
     """POST /containers/{name}/stop."""
-    seconds = http.query_int(request, "t")
-    await request.app[http.ENGINE].running.stop(container_of(request), seconds, request.query.get("signal", ""))
+    seconds, signal = http.query_int(request, "t"), _signal(request)
+    await request.app[http.ENGINE].running.stop(container_of(request), seconds, signal)
     return web.Response(status=NO_CONTENT)
 
 
 async def restart(request: web.Request) -> web.Response:
     """POST /containers/{name}/restart."""
-    seconds = http.query_int(request, "t")
-    await request.app[http.ENGINE].running.restart(container_of(request), seconds, request.query.get("signal", ""))
+    seconds, signal = http.query_int(request, "t"), _signal(request)
+    await request.app[http.ENGINE].running.restart(container_of(request), seconds, signal)
     return web.Response(status=NO_CONTENT)
 
 
@@ -128,6 +133,11 @@ async def remove(request: web.Request) -> web.Response:
     force, volumes = http.query_flag(request, "force"), http.query_flag(request, "v")
     await request.app[http.ENGINE].removal.remove(container_of(request), force=force, volumes=volumes)
     return web.Response(status=NO_CONTENT)
+
+
+async def nameless(request: web.Request) -> web.Response:
+    """DELETE /containers/."""
+    raise InvalidArgument('invalid name or ID supplied: ""')
 
 
 async def prune(request: web.Request) -> web.Response:
@@ -245,6 +255,7 @@ def add_routes(app: web.Application) -> None:
     router.add_get("/containers/{name:.+}/json", inspect, allow_head=False)
     router.add_get("/containers/{name:.+}/top", top, allow_head=False)
     router.add_get("/containers/{name:.+}/logs", logs, allow_head=False)
+    router.add_delete("/containers/", nameless)
     router.add_delete("/containers/{name:.+}", remove)
     for verb, handler in (
         ("start", start),

@@ -12,11 +12,12 @@ import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
 
-from minidocker.build import changes
+from minidocker.build import changes, fetching
 from minidocker.daemon import app as http
 from minidocker.daemon import pipes
 from minidocker.daemon import progress as lines
@@ -30,6 +31,7 @@ from minidocker.registry import credentials
 from minidocker.registry.credentials import AuthConfig
 from minidocker.registry.progress import Progress
 from minidocker.storage.archive import Loaded
+from minidocker.storage.compression import Readable
 
 _LINE_END = b"\r\n"
 _PIPE_BYTES = 1 << 20
@@ -151,26 +153,43 @@ async def create(request: web.Request) -> web.StreamResponse:
 
 
 async def _import(request: web.Request) -> web.StreamResponse:
-    """`fromSrc=-`: the body is a filesystem's archive, plain or compressed."""
-    query = request.query
-    if query["fromSrc"] != "-":
-        raise Unsupported("importing from a URL is not supported: the daemon fetches nothing; send the archive itself")
-    committed = request.app[http.ENGINE].committing
+    """A filesystem's archive, plain or compressed: the body (`fromSrc=-`), or what is at a URL."""
+    query, engine = request.query, request.app[http.ENGINE]
+    origin = query["fromSrc"] if query["fromSrc"] == "-" else _import_url(query["fromSrc"])
     wanted = committing.Wanted(
         committing.reference_of(query.get("repo", ""), query.get("tag", ""), "import"),
         partial(changes.apply, changes=query.getall("changes", [])),
-        query.get("message", "") or "Imported from -",
+        query.get("message", "") or f"Imported from {origin}",
     )
 
     async def work(stream: _Lines) -> None:
+        async def keep(archive: Readable) -> None:
+            image = await engine.committing.import_archive(archive, wanted, query.get("platform", ""))
+            stream.put({"status": str(image.id)})
+
         async def read(archive: int) -> None:
             with open(archive, "rb", buffering=0, closefd=False) as source:
-                image = await committed.import_archive(source, wanted, query.get("platform", ""))
-                stream.put({"status": str(image.id)})
+                await keep(source)
 
-        await pipes.receive(request, read)
+        if origin == "-":
+            await pipes.receive(request, read)
+            return
+        fetched = await fetching.fetch(origin, engine.settings.data_root)
+        try:
+            stream.put({"status": f"Downloading from {origin}"})
+            await keep(fetched.file)
+        finally:
+            fetched.close()
 
     return await _streamed(request, work)
+
+
+def _import_url(text: str) -> str:
+    """Where an import comes from; without a scheme it is http. Raises MinidockerError: no host."""
+    url = text if "://" in text else f"http://{text}"
+    if not urlsplit(url).hostname:
+        raise MinidockerError(f'Get "{url}": http: no Host in request URL')
+    return url
 
 
 def _pull_reference(name: str, tag: str) -> tuple[Reference, bool]:

@@ -89,7 +89,8 @@ async def prune(request: web.Request) -> web.Response:
 
 
 def add_routes(app: web.Application) -> None:
-    app.router.add_get("/networks", list_networks, allow_head=False)
+    for path in ("/networks", "/networks/"):
+        app.router.add_get(path, list_networks, allow_head=False)
     app.router.add_post("/networks/create", create)
     app.router.add_post("/networks/prune", prune)
     app.router.add_get("/networks/{name}", inspect, allow_head=False)
