@@ -470,6 +470,9 @@ def test_shapes_follow_the_version(net: Daemon) -> None:
     assert old["Aliases"] == new["Aliases"] == ["web", short(net, "box")]
     assert "DNSNames" not in old
     assert new["DNSNames"] == ["box", "web", short(net, "box"), "boxhost"]
+    for version, told in (("1.27", True), ("1.28", False)):
+        listed = docker.APIClient(base_url=net.url, version=version).networks(names=["shape"])[0]
+        assert bool(listed["Containers"]) is told
     with pytest.raises(docker.errors.APIError, match="cannot be connected to network endpoints"):
         api = docker.APIClient(base_url=net.url, version="1.41")
         both = api.create_networking_config({name: api.create_endpoint_config() for name in ("shape", "bridge")})

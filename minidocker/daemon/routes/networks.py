@@ -32,9 +32,10 @@ def _document(request: web.Request, network: Network, *, members: bool) -> dict[
 
 
 async def list_networks(request: web.Request) -> web.Response:
-    """GET /networks: all, without who is attached."""
+    """GET /networks: all; who is attached is told to clients before 1.28 only."""
     chosen = request.app[http.ENGINE].networks.select(http.filters_of(request))
-    return http.json_response([_document(request, network, members=False) for network in chosen])
+    members = http.api_version(request) < (1, 28)
+    return http.json_response([_document(request, network, members=members) for network in chosen])
 
 
 async def inspect(request: web.Request) -> web.Response:
@@ -62,7 +63,7 @@ async def remove(request: web.Request) -> web.Response:
 async def _body(request: web.Request) -> tuple[ConnectBody, str]:
     body = await http.read_json(request, ConnectBody)
     if not body.container:
-        raise InvalidArgument("no container was named")
+        raise InvalidArgument('invalid name or ID supplied: ""')
     return body, body.container
 
 
