@@ -6,6 +6,7 @@ Rules   - later sources never replace earlier ones: volumes-from, binds, mounts,
         - a source with a slash is a path of the host and must be absolute; a name is a volume.
 """
 
+import os
 import posixpath
 import secrets
 from collections.abc import Callable
@@ -13,7 +14,8 @@ from pathlib import Path
 
 from minidocker.engine.config import BindOptions, ContainerConfig, HostConfig, MountRequest, VolumeOptions
 from minidocker.engine.container import MountPoint
-from minidocker.errors import InvalidArgument, NotFound
+from minidocker.errors import InvalidArgument, MinidockerError, NotFound
+from minidocker.linux.mounts import Mount
 from minidocker.storage.volumes import check_name
 
 PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
@@ -295,6 +297,29 @@ def name_anonymous(points: list[MountPoint]) -> bool:
 def volume_options(host: HostConfig) -> dict[str, VolumeOptions]:
     """What `--mount` asks for of volumes that are not there yet, by destination."""
     return {posixpath.normpath(m.target): m.volume_options for m in host.mounts or [] if m.volume_options is not None}
+
+
+def check_propagation(points: list[MountPoint], host: Callable[[], list[Mount]]) -> None:
+    """At start: only a mount of the host that is shared can be shared with it, or be the master of a slave.
+
+    host    what gives the mounts that the daemon sees; asked only if it matters
+    Raises  MinidockerError, in Docker's words.
+    """
+    tied = [p for p in points if p.type == "bind" and p.propagation.removeprefix("r") in ("shared", "slave")]
+    seen = host() if tied else []
+    for point in tied:
+        kind, source = point.propagation.removeprefix("r"), os.path.realpath(point.source)
+        place = max((m for m in seen if _holds(m.mount_point, source)), key=lambda m: len(m.mount_point))
+        ties = {tie.partition(":")[0] for tie in place.propagation}
+        if not ties & ({"shared"} if kind == "shared" else {"shared", "master"}):
+            wanted = "shared" if kind == "shared" else "shared or slave"
+            raise MinidockerError(
+                f"path {point.source} is mounted on {place.mount_point} but it is not a {wanted} mount"
+            )
+
+
+def _holds(directory: str, path: str) -> bool:
+    return path == directory or path.startswith(f"{directory.rstrip('/')}/")
 
 
 def prepare_sources(points: list[MountPoint]) -> None:

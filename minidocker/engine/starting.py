@@ -26,6 +26,7 @@ from minidocker.engine.container import VOLATILE_NAME, Container, Record, Volati
 from minidocker.engine.links import Links
 from minidocker.errors import Conflict, InvalidArgument, KernelError, MinidockerError, NotFound
 from minidocker.linux import capabilities, seccomp_profile
+from minidocker.linux.mounts import mountinfo
 from minidocker.oci import codec
 from minidocker.oci import runtime_spec as oci
 from minidocker.runtime.lifecycle import Created, Runtime, StartError
@@ -76,6 +77,7 @@ class Starter:
         record, directory = container.record, container.directory
         self.attachments.check(record)
         mounts.prepare_sources(record.mounts)
+        mounts.check_propagation(record.mounts, mountinfo)
         volume_use.check_subpaths(record.mounts)
         with ExitStack() as undo:
             attached = self.attachments.allocate_all(record, undo.callback)

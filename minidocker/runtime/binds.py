@@ -3,6 +3,8 @@
 Source  OCI runtime-spec config.md (mounts), config-linux.md; open_tree(2), mount_setattr(2), move_mount(2).
 Rules   - the source is opened once and mounted by descriptor; within a volume no link leads out of it.
         - attributes are set before the mount can be seen.
+        - what shares its mounts with the host is taken before all mounts become private: a copy of a private mount has
+          no peers.
         - in a user namespace the host's side makes the tree, since pid 1 may not (`tree`, see `shifted`).
 """
 
@@ -34,6 +36,7 @@ _ATTRIBUTES = (
     (MountFlag.NODIRATIME, trees.NODIRATIME),
 )
 _OF_A_PROCESS = re.compile(r"/proc/(\d+)/root(/.+)")
+_NO_USER_NAMESPACE = -1
 _NOT_THE_KERNELS = ("copy", "nocopy", "z", "Z")  # options of bind mounts that Docker's users give
 
 
@@ -133,6 +136,21 @@ class BindMount(Step, frozen=True):
         trees.attach(tree, target, self.destination)
         for fd in (root, ours, theirs, source, tree, target):
             os.close(fd)
+
+
+class TakeShared(Step, frozen=True):
+    """Copy the sources that are to stay peers of the host's mounts, detached, while they still are."""
+
+    binds: tuple[BindMount, ...]
+
+    @property
+    def name(self) -> str:
+        return "take shared mounts"
+
+    def apply(self, inside: Inside) -> None:
+        for bind in self.binds:
+            if (tree := bind.tree(_NO_USER_NAMESPACE)) is not None:
+                inside.trees[bind.name] = tree
 
 
 def bind_step(mount: runtime_spec.Mount, bundle: Path, beneath: str = "") -> BindMount:

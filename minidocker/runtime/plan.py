@@ -114,9 +114,14 @@ def _rootfs_steps(spec: runtime_spec.Spec, bundle: Path) -> list[Step]:
     in_user_namespace = "user" in new_namespaces(spec)
     propagation = spec.linux.rootfs_propagation
     flags = parse_options([propagation]).propagation if propagation else ()
-    steps: list[Step] = [rootfs.PrivateMounts(int(flags[0] & ~MountFlag.REC) if flags else int(MountFlag.PRIVATE))]
+    flag = flags[0] & ~MountFlag.REC if flags else MountFlag.PRIVATE
+    mount_steps = [_mount_step(mount, spec, bundle) for mount in spec.mounts]
+    shared = tuple(s for s in mount_steps if isinstance(s, binds.BindMount) and s.propagation == MountFlag.SHARED)
+    steps: list[Step] = [binds.TakeShared(shared)] if shared and not in_user_namespace else []
+    # A shared root would show our mounts to the host, and pivot_root refuses it: a slave still learns of the host's.
+    steps.append(rootfs.PrivateMounts(int(MountFlag.SLAVE if flag == MountFlag.SHARED else flag)))
     steps.append(_root_step(spec, bundle, in_user_namespace=in_user_namespace))
-    steps += [_mount_step(mount, spec, bundle) for mount in spec.mounts]
+    steps += mount_steps
     if runtime_spec.INIT in spec.annotations:
         source = runtime_spec.Mount(INIT_PATH, "bind", spec.annotations[runtime_spec.INIT], ["bind", "ro"])
         steps.append(binds.bind_step(source, bundle))
