@@ -40,10 +40,15 @@ class Output:
 
 
 class CommandOutput:
-    """The two streams of a RUN, from Docker's frames: a character may be cut in two by a frame's end."""
+    """The two streams of a RUN, from Docker's frames: a character may be cut in two by a frame's end.
+
+    The beginning of a line is held until its end comes, the other stream speaks, or `release` is called: programs write
+    a line in pieces, which Docker's way from them to its client puts together.
+    """
 
     def __init__(self, output: Output) -> None:
         self._output = output
+        self._held: tuple[int, str] = (1, "")
         self._buffer = b""
         self._decoders = {stream: codecs.getincrementaldecoder("utf-8")("replace") for stream in (1, 2)}
 
@@ -54,13 +59,33 @@ class CommandOutput:
             stream, length = self._buffer[0], int.from_bytes(self._buffer[4:8], "big")
             if len(self._buffer) < 8 + length:
                 return
-            self._say(stream, self._decoders[stream].decode(self._buffer[8 : 8 + length]))
+            self._take(stream, self._decoders[stream].decode(self._buffer[8 : 8 + length]))
             self._buffer = self._buffer[8 + length :]
 
     def finish(self) -> None:
         """Both streams have ended."""
         for stream, decoder in self._decoders.items():
-            self._say(stream, decoder.decode(b"", True))
+            self._take(stream, decoder.decode(b"", True))
+        self.release()
+
+    @property
+    def holds(self) -> bool:
+        """Whether the beginning of a line waits for its end."""
+        return bool(self._held[1])
+
+    def release(self) -> None:
+        """Say what is held."""
+        (stream, text), self._held = self._held, (1, "")
+        self._say(stream, text)
+
+    def _take(self, stream: int, text: str) -> None:
+        if not text:
+            return
+        if stream != self._held[0]:
+            self.release()
+        whole, end, rest = (self._held[1] + text).rpartition("\n")
+        self._held = stream, rest
+        self._say(stream, whole + end)
 
     def _say(self, stream: int, text: str) -> None:
         if text:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from minidocker.engine.engine import Engine
 
 _READ_BYTES = 65536
+_LINE_SECONDS = 0.02  # how long the beginning of a line waits for its end
 
 
 class CommandFailed(MinidockerError):
@@ -84,11 +85,23 @@ class Runner:
         loop = asyncio.get_running_loop()
         try:
             with contextlib.suppress(ConnectionError):
-                while data := await loop.sock_recv(sock, _READ_BYTES):
+                while data := await self._received(loop.create_task(loop.sock_recv(sock, _READ_BYTES)), command):
                     command.feed(data)
             command.finish()
         finally:
             sock.close()
+
+    @staticmethod
+    async def _received(reading: "asyncio.Task[bytes]", command: CommandOutput) -> bytes:
+        """What comes next; a line's beginning that waits for it longer than a moment is said as it is."""
+        try:
+            if command.holds:
+                await asyncio.wait([reading], timeout=_LINE_SECONDS)
+                if not reading.done():
+                    command.release()
+            return await reading
+        finally:
+            reading.cancel()
 
     async def remove(self, container: Container) -> None:
         """Remove it, running or not, with its anonymous volumes."""

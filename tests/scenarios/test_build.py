@@ -246,6 +246,12 @@ def test_without_rm_the_containers_stay(daemon: Daemon) -> None:
     assert run(daemon, "kept", "cat", "/k") == "kept\n"
 
 
+def test_the_beginning_of_a_line_does_not_wait_for_an_end_that_is_long_in_coming(daemon: Daemon) -> None:
+    lines = build(daemon, FROM + "RUN printf half; sleep 0.5; echo whole; nosuch; true\n")
+    shown = [line["stream"] for line in lines if "stream" in line]
+    assert shown[shown.index("half") :][:3] == ["half", "whole\n", "\x1b[91m/bin/sh: nosuch: not found\n\x1b[0m"]
+
+
 def test_with_forcerm_a_failed_steps_container_goes_and_that_is_said(daemon: Daemon) -> None:
     _, lines = post(daemon, archive({"Dockerfile": FROM + "RUN false\n"}), forcerm="1")
     assert lines[-2]["stream"].startswith("Removing intermediate container ")
