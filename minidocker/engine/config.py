@@ -87,6 +87,17 @@ class DeviceMapping(msgspec.Struct, rename="pascal"):
     cgroup_permissions: str = "rwm"
 
 
+class DeviceRequest(msgspec.Struct, rename={"driver": "Driver", "count": "Count", "device_ids": "DeviceIDs",
+                                           "capabilities": "Capabilities", "options": "Options"}):  # fmt: skip
+    """Devices that a driver is to find, such as `--gpus`. count: -1 for all; capabilities: alternatives of sets."""
+
+    driver: str = ""
+    count: int = 0
+    device_ids: list[str] | None = None
+    capabilities: list[list[str]] | None = None
+    options: dict[str, str] | None = None
+
+
 class Ulimit(msgspec.Struct, rename="pascal"):
     """One resource limit by the name that `ulimit` and setrlimit(2) share ("nofile")."""
 
@@ -208,6 +219,7 @@ class HostConfig(msgspec.Struct, rename="pascal"):
     cpuset_mems: str = ""
     devices: list[DeviceMapping] | None = None
     device_cgroup_rules: list[str] | None = None
+    device_requests: list[DeviceRequest] | None = None
     kernel_memory: int = 0
     memory_reservation: int = 0
     memory_swap: int = 0

@@ -22,7 +22,6 @@ _HOST_REFUSED = {
     "StorageOpt": "the storage driver has no per-container options",
     "CpuRealtimePeriod": "this kernel interface is not supported",
     "CpuRealtimeRuntime": "this kernel interface is not supported",
-    "DeviceRequests": "there is no device driver such as a GPU's",
     "IOMaximumIOps": _WINDOWS,
     "IOMaximumBandwidth": _WINDOWS,
 }

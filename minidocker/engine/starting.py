@@ -76,6 +76,7 @@ class Starter:
         """
         record, directory = container.record, container.directory
         self.attachments.check(record)
+        _check_device_requests(record)
         mounts.prepare_sources(record.mounts)
         mounts.check_propagation(record.mounts, mountinfo)
         volume_use.check_subpaths(record.mounts)
@@ -163,6 +164,13 @@ class Starter:
         """Where hosts, hostname and resolv.conf are: who shares a network shares what says how to use it."""
         mode = record.host.network_mode
         return self.joined(mode.removeprefix("container:")).directory if mode.startswith("container:") else directory
+
+
+def _check_device_requests(record: Record) -> None:
+    """Raises MinidockerError, in Docker's words: there is no device driver, such as a GPU's."""
+    for request in record.host.device_requests or []:
+        sets = " ".join(f"[{' '.join(words)}]" for words in request.capabilities or [])
+        raise MinidockerError(f'could not select device driver "{request.driver}" with capabilities: [{sets}]')
 
 
 def told_by_pid_1(created: Created, error: BaseException) -> BaseException:

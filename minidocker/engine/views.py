@@ -24,7 +24,6 @@ _HOST_CONSTANTS: Document = {
     "Cgroup": "",
     "CpuRealtimePeriod": 0,
     "CpuRealtimeRuntime": 0,
-    "DeviceRequests": None,
     "CpuCount": 0,
     "CpuPercent": 0,
     "IOMaximumIOps": 0,

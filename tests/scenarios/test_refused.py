@@ -118,7 +118,6 @@ HOST: dict[str, Any] = {
     "dropped capability nonsense": {"CapDrop": ["NONSENSE"]},
     "device permissions": {"Devices": [{"PathOnHost": "/dev/null", "CgroupPermissions": "q"}]},
     "device rule": {"DeviceCgroupRules": ["nonsense"]},
-    "GPUs": {"DeviceRequests": [{"Driver": "nvidia", "Count": -1, "Capabilities": [["gpu"]]}]},
     "container: without a name": {"NetworkMode": "container:"},
     "pid mode": {"PidMode": "nonsense"},
     "ipc mode": {"IpcMode": "nonsense"},

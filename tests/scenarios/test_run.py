@@ -208,6 +208,18 @@ def test_what_is_not_supported_is_refused_and_what_nobody_knows_passed_over(clie
     assert api.inspect_container(made.json()["Id"])["HostConfig"]["CpuShares"] == 7
 
 
+def test_devices_of_a_driver_are_noted_and_refused_at_the_start(client: docker.DockerClient) -> None:
+    wish = docker.types.DeviceRequest(driver="nvidia", count=-1, capabilities=[["gpu", "compute"], ["utility"]])
+    container = client.containers.create("busybox", "true", device_requests=[wish])
+    assert container.attrs["HostConfig"]["DeviceRequests"] == [
+        {"Driver": "nvidia", "Count": -1, "DeviceIDs": [], "Capabilities": [["gpu", "compute"], ["utility"]],
+         "Options": {}}
+    ]  # fmt: skip
+    words = r'could not select device driver "nvidia" with capabilities: \[\[gpu compute\] \[utility\]\]'
+    with pytest.raises(docker.errors.APIError, match=words):
+        container.start()
+
+
 def test_wait_tells_why_the_start_failed(client: docker.DockerClient) -> None:
     container = client.containers.create("busybox", ["nosuchprogram"])
     with pytest.raises(docker.errors.APIError):
