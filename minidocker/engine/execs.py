@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _KEPT_ENDED = 100  # ended execs that inspect still knows, a container
 _RECORD_NAME = "exec.json"
+_BEGIN_SECONDS = 10.0  # as dockerd
 
 
 class ExecConfig(msgspec.Struct, rename="pascal"):
@@ -78,6 +79,7 @@ class Exec:
         self.running = False
         self.exit_code: int | None = None
         self.pid = 0
+        self.begun = asyncio.Event()
         self.finished = asyncio.Event()
 
     def ended(self, code: int) -> None:
@@ -85,6 +87,7 @@ class Exec:
         if self.exit_code is None:
             self.exit_code = code
         self.running = False
+        self.begun.set()
         self.finished.set()
 
     def container_ended(self) -> None:
@@ -211,6 +214,7 @@ class Execs:
     def _watch(self, execution: Exec, pid: int, monitor_fd: int) -> None:
         execution.started = execution.running = True
         execution.pid = pid
+        execution.begun.set()
         self._engine.background.on_end(monitor_fd, lambda: self._ended(execution))
 
     async def _ended(self, execution: Exec) -> None:
@@ -243,7 +247,14 @@ class Execs:
         self._watch(execution, one.pid, one.monitor_pidfd)
 
     async def resize(self, execution: Exec, rows: int, columns: int) -> None:
-        """Set the size of its terminal. Raises Conflict: it does not run."""
+        """Set the size of its terminal, once it runs: clients ask for it while it is being started.
+
+        Raises  Conflict: it has ended. MinidockerError: it does not start in ten seconds.
+        """
+        try:
+            await asyncio.wait_for(execution.begun.wait(), _BEGIN_SECONDS)
+        except TimeoutError:
+            raise MinidockerError("timeout waiting for exec session ready") from None
         if not execution.running:
             raise Conflict(f"exec {execution.id} is not running")
         await attaching.resize(lambda: self._engine.runtime.open_attach(execution.id), rows, columns)
