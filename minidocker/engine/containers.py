@@ -75,8 +75,10 @@ class Containers:
     def get(self, text: str) -> Container:
         """The container of a name, an ID, the beginning of one, or a link ("container/alias").
 
-        Raises  NotFound. InvalidArgument: several begin like that.
+        Raises  NotFound. InvalidArgument: several begin like that, or it is empty.
         """
+        if not text:
+            raise InvalidArgument('invalid name or ID supplied: ""')
         plain = text.removeprefix("/")
         id = plain if plain in self._by_id else self._ids.get(plain)
         if id is not None and id in self._by_id:
@@ -169,9 +171,7 @@ class Containers:
     # -- change --
 
     async def rename(self, container: Container, name: str) -> None:
-        """Give it another name. Raises InvalidArgument: no name, the same name. Conflict: in use."""
-        if not name:
-            raise InvalidArgument("Neither old nor new names may be empty")
+        """Give it another name. Raises InvalidArgument: a bad name, the same name. Conflict: in use."""
         try:
             wanted = names.check_name("/" + name.removeprefix("/"))
         except InvalidArgument as error:

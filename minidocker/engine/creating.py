@@ -99,6 +99,7 @@ class Creating:
     def _record(self, request: CreateRequest, name: str, image: Image) -> tuple[Record, list[str]]:
         """The record, and warnings of what was dropped from the request."""
         validate.check_config(request.config)
+        validate.check_joined_network(request.host, request.config)
         config = defaults.merge_image(request.config, image.config.execution)
         validate.check_config(config)
         validate.check_host(request.host, config)

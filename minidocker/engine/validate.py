@@ -134,6 +134,22 @@ def _check_cpu(host: HostConfig) -> None:
         raise InvalidArgument("Range of blkio weight is from 10 to 1000")
 
 
+def check_joined_network(host: HostConfig, asked: ContainerConfig) -> None:
+    """What cannot be asked for (an image may have it) by one that joins another container's network."""
+    if not host.network_mode.startswith("container:"):
+        return
+    for flag, what in (
+        (asked.hostname, "hostname and the network mode"),
+        (host.dns or host.dns_search or host.dns_options, "dns and the network mode"),
+        (host.extra_hosts, "custom host-to-IP mapping and the network mode"),
+        (asked.mac_address, "mac-address and the network mode"),
+        (host.port_bindings or host.publish_all_ports, "port publishing and the container type network mode"),
+        (asked.exposed_ports, "port exposing and the container type network mode"),
+    ):
+        if flag:
+            raise InvalidArgument(f"conflicting options: {what}")
+
+
 def _check_modes(host: HostConfig, config: ContainerConfig) -> None:
     """Namespace modes. Joining names another container; whether it is there and runs is seen at start."""
     for field, value, plain in (
@@ -150,18 +166,6 @@ def _check_modes(host: HostConfig, config: ContainerConfig) -> None:
     shares = mode == "host" or mode.startswith("container:")
     if mode in ("container", "container:"):
         raise InvalidArgument("Invalid network mode: invalid container format container:<name|id>")
-    if mode.startswith("container:"):
-        for flag, what in (
-            (host.port_bindings, "port publishing"),
-            (config.exposed_ports and host.publish_all_ports, "port publishing"),
-            (host.dns or host.dns_search or host.dns_options, "dns"),
-            (host.extra_hosts, "custom host-to-IP mapping"),
-            (config.mac_address, "mac-address"),
-        ):
-            if flag:
-                raise InvalidArgument(f"conflicting options: {what} and the container type network mode")
-        if config.hostname:
-            raise InvalidArgument("conflicting options: hostname and the network mode")
     if shares and host.links:
         what = "host type networking" if mode == "host" else "container type network"
         raise InvalidArgument(

@@ -130,6 +130,7 @@ def test_no_command_at_all_is_refused() -> None:
 def test_values_out_of_range_are_refused(host: dict[str, object], word: str) -> None:
     request = config_reader.read_create({"HostConfig": host})
     with pytest.raises(InvalidArgument, match=word):
+        validate.check_joined_network(request.host, request.config)
         validate.check_host(request.host, request.config)
 
 

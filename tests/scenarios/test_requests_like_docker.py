@@ -28,6 +28,17 @@ def call(client: docker.DockerClient, method: str, path: str, version: str = "",
         ("GET", "/containers/json?filters={\"publish\":[\"x\"]}", 400),
         ("GET", "/containers/json?filters={\"expose\":[\"9-8\"]}", 400),
         ("GET", "/networks?filters={\"dangling\":[\"true\",\"false\"]}", 400),
+        ("GET", "/networks/none?verbose=maybe", 400), ("GET", "/networks/none?verbose=true", 200),
+        ("GET", "/images/search?term=x&limit=101", 400), ("GET", "/images/search?term=x&limit=many", 400),
+        ("GET", "/images/search?term=x&filters={\"colour\":[\"red\"]}", 400),
+        ("GET", "/images/search?term=x&filters={\"stars\":[\"many\"]}", 400),
+        ("GET", "/images/search?term=x&filters={\"is-official\":[\"maybe\"]}", 400),
+        ("POST", "/build/prune?keep-storage=much", 400), ("POST", "/build/prune?keep-storage=-1", 200),
+        ("POST", "/build/prune?filters={\"colour\":[\"red\"]}", 400),
+        ("POST", "/build/prune?filters={\"until\":[\"1h\"]}", 200),
+        ("POST", "/commit", 400), ("POST", "/containers/nobody/rename", 400),
+        ("POST", "/containers/nobody/rename?name=x", 404),
+        ("GET", "/containers/nobody/logs", 400), ("GET", "/containers/nobody/logs?stdout=1", 404),
     ],
 )  # fmt: skip
 def test_the_status_is_dockers(client: docker.DockerClient, method: str, path: str, status: int) -> None:
@@ -136,6 +147,28 @@ def test_a_failed_copy_calls_the_container_as_its_user_did(client: docker.Docker
     for name in ("called", container.id[:12]):
         missing = call(client, "GET", f"/containers/{name}/archive?path=/dne")
         assert missing.json()["message"] == f"Could not find the file /dne in container {name}"
+
+
+def test_what_an_image_exposes_may_join_a_network_but_not_what_is_asked_for(client: docker.DockerClient) -> None:
+    base = client.containers.create("busybox", "true", name="joined")
+    image = base.commit("exposes", changes=["EXPOSE 80"])
+    body = {"Image": "exposes", "Cmd": ["true"]}
+    wishes: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({}, {"PublishAllPorts": True}),
+        ({"ExposedPorts": {"90/tcp": {}}}, {}),
+        ({"Hostname": "x"}, {}),
+        ({"MacAddress": "02:00:00:00:00:01"}, {}),
+        ({}, {"Dns": ["192.0.2.1"]}),
+        ({}, {"ExtraHosts": ["a:192.0.2.1"]}),
+    ]
+    for config, host in wishes:
+        host["NetworkMode"] = "container:joined"
+        answer = call(client, "POST", "/containers/create", json={**body, **config, "HostConfig": host})
+        assert answer.status_code == 400 and "conflicting options" in answer.json()["message"]
+    container = client.containers.create("exposes", "true", network_mode="container:joined")
+    container.remove()
+    base.remove()
+    client.images.remove(image.id, force=True)
 
 
 def test_an_update_takes_cpus_where_the_quota_is_none(client: docker.DockerClient) -> None:

@@ -36,6 +36,7 @@ from minidocker.storage.images import Image
 BUILDS: "web.AppKey[Builds]" = web.AppKey("builds")
 T = TypeVar("T")
 _LINE_END = b"\r\n"
+_PRUNE_FILTERS = {"until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private"}
 
 
 def _json(request: web.Request, name: str, kind: type[T], default: T) -> T:
@@ -245,6 +246,11 @@ async def _received(request: web.Request, builds: Builds) -> Context:
 
 async def prune(request: web.Request) -> web.Response:
     """POST /build/prune: the cache is images, which `images/prune` removes; there is nothing else."""
+    if (keep := request.query.get("keep-storage", "")) and not keep.removeprefix("-").isdecimal():
+        raise InvalidArgument(f"keep-storage is in bytes and expects an integer, got {keep}")
+    for name in http.filters_of(request):
+        if name not in _PRUNE_FILTERS:
+            raise InvalidArgument(f"failed to prune build cache: invalid filter '{name}'")
     return http.json_response({"CachesDeleted": None, "SpaceReclaimed": 0})
 
 

@@ -114,7 +114,10 @@ async def unpause(request: web.Request) -> web.Response:
 
 
 async def rename(request: web.Request) -> web.Response:
-    await request.app[http.ENGINE].containers.rename(container_of(request), request.query.get("name", ""))
+    name = request.query.get("name", "")
+    if not name:
+        raise InvalidArgument("Neither old nor new names may be empty")
+    await request.app[http.ENGINE].containers.rename(container_of(request), name)
     return web.Response(status=NO_CONTENT)
 
 
@@ -221,7 +224,7 @@ def log_query(request: web.Request) -> LogQuery:
 
 async def logs(request: web.Request) -> web.StreamResponse:
     """GET /containers/{name}/logs: chunked, headers at once; frames unless there is a terminal."""
-    engine, container, query = request.app[http.ENGINE], container_of(request), log_query(request)
+    engine, query, container = request.app[http.ENGINE], log_query(request), container_of(request)
     path = container.log_path
     if path is None:
         raise Unsupported("configured logging driver does not support reading")

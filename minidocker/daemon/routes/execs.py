@@ -16,8 +16,8 @@ from minidocker.engine.execs import read_config
 async def create(request: web.Request) -> web.Response:
     """POST /containers/{name}/exec."""
     engine = request.app[http.ENGINE]
-    container = container_of(request)
     config = read_config(await http.read_json(request, dict[str, Any]))
+    container = container_of(request)
     parse_detach_keys(config.detach_keys)
     return http.json_response({"Id": engine.execs.create(container, config).id}, 201)
 

@@ -344,6 +344,16 @@ def _platform_json(platform: Platform) -> dict[str, Any]:
 
 
 async def search(request: web.Request) -> web.Response:
+    """GET /images/search: refused; what is wrong with the question is said first."""
+    limit = http.query_int(request, "limit", 25)
+    if limit is not None and not 0 <= limit <= 100:
+        raise InvalidArgument(f"Limit {limit} is outside the range of [1, 100]")
+    for name, values in http.filters_of(request).items():
+        if name not in ("is-automated", "is-official", "stars"):
+            raise InvalidArgument(f"invalid filter '{name}'")
+        for value in values:
+            if not value.isdecimal() if name == "stars" else value not in ("true", "false", "1", "0"):
+                raise InvalidArgument(f"invalid filter '{name}={value}'")
     raise Unsupported("searching Docker Hub is not supported: minidocker works offline and has no search index")
 
 

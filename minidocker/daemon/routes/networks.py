@@ -16,6 +16,8 @@ from minidocker.engine.config_reader import read_endpoint
 from minidocker.engine.network import Network
 from minidocker.errors import InvalidArgument, NotFound
 
+_BOOLEANS = {"", "1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"}
+
 
 class ConnectBody(msgspec.Struct, rename="pascal"):
     """Which container, and how; Force: also one that is gone."""
@@ -40,7 +42,10 @@ async def list_networks(request: web.Request) -> web.Response:
 
 async def inspect(request: web.Request) -> web.Response:
     """GET /networks/{name}: one, with who is attached."""
-    name = http.path_name(request)
+    name, verbose = http.path_name(request), request.query.get("verbose", "")
+    if verbose not in _BOOLEANS:
+        reason = f'strconv.ParseBool: parsing "{verbose}": invalid syntax'
+        raise InvalidArgument(f"invalid value for verbose: {verbose}: {reason}")
     if request.query.get("scope", "local") not in ("", "local"):
         raise NotFound(f"network {name} not found")
     network = request.app[http.ENGINE].networks.get(name)
