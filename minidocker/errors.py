@@ -46,6 +46,10 @@ class Unavailable(MinidockerError):
     """A service that is needed does not answer or is not there (a registry, a cluster)."""
 
 
+class Unanswered(Unavailable):
+    """Such a service elsewhere, at an address that was asked for. Docker's daemon calls that its own failure (500)."""
+
+
 class VerificationError(MinidockerError):
     """Bytes are not what their digest, size or media type promised."""
 

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import aiohttp
 
-from minidocker.errors import InvalidArgument, NotFound, Unavailable, VerificationError
+from minidocker.errors import InvalidArgument, NotFound, Unanswered, VerificationError
 from minidocker.oci.digest import Digest
 from minidocker.storage.compression import Readable
 from minidocker.storage.tar import TarEntry
@@ -86,13 +86,13 @@ async def fetch(url: str, directory: Path, checksum: str = "") -> Fetched:
             session.get(url, max_redirects=10, headers={"Accept-Encoding": "identity"}) as response,
         ):
             if response.status >= 400:
-                kind = NotFound if response.status == 404 else Unavailable
+                kind = NotFound if response.status == 404 else Unanswered
                 raise kind(f"failed to GET {url} with status {response.status} {response.reason}")
             found, size = await _save(response, file)
             modified = response.headers.get("Last-Modified", "")
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         file.close()
-        raise Unavailable(f'Get "{url}": {error or type(error).__name__}') from None
+        raise Unanswered(f'Get "{url}": {error or type(error).__name__}') from None
     except BaseException:
         file.close()
         raise

@@ -40,6 +40,7 @@ STATUSES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.NotFound, 404),
     (errors.Conflict, 409),
     (errors.Unsupported, 501),
+    (errors.Unanswered, 500),
     (errors.Unavailable, 503),
     (errors.MinidockerError, 500),
 )

@@ -14,8 +14,8 @@ from minidocker.errors import (
     Forbidden,
     MinidockerError,
     NotFound,
+    Unanswered,
     Unauthorized,
-    Unavailable,
     Unsupported,
     VerificationError,
 )
@@ -192,5 +192,5 @@ async def login(transport: Transport, domain: str, credentials: AuthConfig) -> s
             f"login attempt to {url} failed with status: {status} {'Unauthorized' if status == 401 else 'Forbidden'}"
         )
     if status != 200:
-        raise Unavailable(f"login attempt to {url} failed with status: {status}")
+        raise Unanswered(f"login attempt to {url} failed with status: {status}")
     return client.authorizer.refresh_token

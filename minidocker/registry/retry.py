@@ -12,10 +12,10 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from minidocker.errors import Unavailable
+from minidocker.errors import Unanswered
 
 
-class Temporary(Unavailable):
+class Temporary(Unanswered):
     """A failure that may pass. `retry_after_seconds`: what the registry asked for, or None."""
 
     def __init__(self, text: str, retry_after_seconds: float | None = None) -> None:
@@ -62,7 +62,7 @@ class Attempts:
         asked = failure.retry_after_seconds
         if asked is not None:
             if asked > self._retry.longest_retry_after_seconds:
-                raise Unavailable(
+                raise Unanswered(
                     f"{failure}; it asks to wait {asked:.0f} seconds, which is longer than minidocker waits"
                 ) from failure
             return asked

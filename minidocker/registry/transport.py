@@ -24,8 +24,8 @@ from minidocker.errors import (
     InvalidArgument,
     MinidockerError,
     NotFound,
+    Unanswered,
     Unauthorized,
-    Unavailable,
     VerificationError,
 )
 from minidocker.registry.hosts import Endpoint, RegistryConfig, tls_context
@@ -167,21 +167,21 @@ class translated:  # a context manager is used like a function, hence the name
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
-            raise Unavailable(
+            raise Unanswered(
                 f"{self._origin}: its certificate is not trusted ({_reason(error)}); "
                 f"put its CA's .crt into certs.d/HOST:PORT/"
             ) from None
         if isinstance(error, aiohttp.ClientConnectorError):
             raise Unreachable(f"cannot connect to {self._origin}: {_reason(error)}") from None
         if isinstance(error, aiohttp.InvalidURL | aiohttp.ClientResponseError):
-            raise Unavailable(f"{self._origin} gives an answer that is not HTTP: {_reason(error)[:200]}") from None
+            raise Unanswered(f"{self._origin} gives an answer that is not HTTP: {_reason(error)[:200]}") from None
         if isinstance(error, aiohttp.ClientError | ConnectionError | ssl.SSLError | asyncio.TimeoutError):
             raise Temporary(
                 f"the connection to {self._origin} broke: {_reason(error)[:200] or type(error).__name__}"
             ) from None
 
 
-class Unreachable(Unavailable):
+class Unreachable(Unanswered):
     """Nobody answers at that address, or does not speak its protocol."""
 
 
@@ -229,7 +229,7 @@ async def error_of(response: aiohttp.ClientResponse, what: str) -> MinidockerErr
     if response.status == 429 or response.status >= 500:
         return Temporary(text, retry_after_seconds(response.headers.get("Retry-After")))
     if response.status in _REDIRECTS:
-        return Unavailable(f"{what}: redirected to another address, which is not followed for this request")
+        return Unanswered(f"{what}: redirected to another address, which is not followed for this request")
     kinds: dict[int, type[RegistryRefusal]] = {
         401: UnauthorizedByRegistry,
         403: DeniedByRegistry,

@@ -179,6 +179,22 @@ def test_an_update_takes_cpus_where_the_quota_is_none(client: docker.DockerClien
     assert (container.attrs["HostConfig"]["NanoCpus"], container.attrs["HostConfig"]["PidsLimit"]) == (500_000_000, 0)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/images/create?fromImage=127.0.0.1:1/nothing&tag=x", None),
+        ("POST", "/images/create?fromSrc=http://127.0.0.1:1/x.tar", None),
+        ("GET", "/distribution/127.0.0.1:1/nothing/json", None),
+        ("POST", "/auth", {"username": "a", "password": "b", "serveraddress": "127.0.0.1:1"}),
+    ],
+)
+def test_nobody_at_an_address_is_the_daemons_failure(
+    client: docker.DockerClient, method: str, path: str, body: dict[str, str] | None
+) -> None:
+    answer = call(client, method, path, json=body)
+    assert answer.status_code == 500 and "127.0.0.1:1" in answer.json()["message"]
+
+
 def test_a_saved_configuration_has_the_time_of_its_image(client: docker.DockerClient) -> None:
     container = client.containers.create("busybox", "true")
     image = container.commit("timed")
