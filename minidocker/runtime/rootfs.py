@@ -13,9 +13,10 @@ import errno
 import os
 import stat
 
-from minidocker.errors import InvalidArgument, KernelError
-from minidocker.linux import mounts, trees
+from minidocker.errors import Conflict, InvalidArgument, KernelError
+from minidocker.linux import mounts, namespaces, trees
 from minidocker.linux.mounts import MountFlag, mkdirs_in_root, open_in_root
+from minidocker.linux.namespaces import CloneFlag
 from minidocker.linux.rooted_paths import fd_path
 from minidocker.oci import runtime_spec
 from minidocker.runtime.copyup import copy_tree
@@ -203,17 +204,26 @@ class ReadonlyRoot(Step, frozen=True):
 
 
 class PivotRoot(Step, frozen=True):
-    """The root becomes `/`, the host's tree is detached and out of reach."""
+    """The root becomes `/`, the host's tree is detached and out of reach.
+
+    An engine in a chroot has the host's tree above its own: it would be the parent of ours still, where `cd ..` after
+    another chroot leads, and an exec, too. So the namespace's root is looked at.
+    """
 
     @property
     def name(self) -> str:
         return "pivot_root"
 
     def apply(self, inside: Inside) -> None:
+        own = os.open(namespaces.path("mount"), os.O_RDONLY | os.O_CLOEXEC)
         os.fchdir(inside.root_fd)
         mounts.pivot_root_here()
         os.close(inside.root_fd)
         inside.root_fd = os.open("/", _DIRECTORY)
+        namespaces.setns(own, CloneFlag.NEWNS)  # `/` is the namespace's root from here
+        os.close(own)
+        if not os.path.samestat(os.stat("/"), os.stat(inside.root_fd)):
+            raise Conflict("the engine runs in a chroot, out of which a container could climb: give it its own root")
 
 
 def filesystem_step(mount: runtime_spec.Mount) -> MountFilesystem:

@@ -200,3 +200,19 @@ def _essence(text: str) -> list[str]:
 @pytest.mark.parametrize("text", ["9", "KILL", "SIGKILL", "kill"])
 def test_signals_are_numbers_or_names(text: str) -> None:
     assert signal_number(text) == signal.SIGKILL
+
+
+def test_in_a_chroot_nothing_runs_since_a_container_could_climb_out_of_it(caller: Caller, tmp_path: Path) -> None:
+    caller.config["process"]["args"] = ["touch", "/reached"]
+    caller.write()
+    place = tmp_path / "place"
+    place.mkdir()
+    runtime = [sys.executable, "-m", "minidocker.runtime.command", "--root", str(caller.root), "run", "--bundle"]
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", 'mount --rbind / "$0" && exec chroot "$0" "$@"', str(place), *runtime,
+         str(caller.bundle), caller.id], text=True, capture_output=True, timeout=60, stdin=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *filter(None, sys.path)])}, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "pivot_root: the engine runs in a chroot, out of which a container could climb" in done.stderr
+    assert not (caller.bundle / "rootfs/reached").exists()
