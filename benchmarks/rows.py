@@ -75,7 +75,7 @@ def bundle(root: Path) -> Path:
     (directory / "rootfs").mkdir(parents=True)
     busybox = base_image.find_busybox()
     with tarfile.open(fileobj=io.BytesIO(base_image.layer_tar(busybox, base_image.applets(busybox)))) as layer:
-        layer.extractall(directory / "rootfs", filter="fully_trusted")
+        layer.extractall(directory / "rootfs")
     program = shutil.which("runc") or shutil.which("crun") or str(BIN / "minidocker-runtime")
     quietly([program, "spec"], cwd=directory)
     spec = json.loads((directory / "config.json").read_text())
