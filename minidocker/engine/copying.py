@@ -34,8 +34,9 @@ Emit = Callable[[str], None]
 ETC_FILES = ("hosts", "hostname", "resolv.conf")
 _REASONS = ("not a directory", "too many levels of symbolic links")  # of the worker, beyond "no such file"
 _USERS_LIMIT_BYTES = 1 << 20
-# What the runtime makes in a root that lacks it, so that it can mount there.
-PLACEHOLDERS = frozenset(("/proc", "/sys", "/dev", "/etc", *(f"/etc/{name}" for name in ETC_FILES)))
+MARK = "/.dockerenv"  # an empty file by which programs know that they are in a container
+# What is made in a root that lacks it, so that something can be mounted there; and the mark.
+PLACEHOLDERS = frozenset((MARK, "/proc", "/sys", "/dev", "/etc", *(f"/etc/{name}" for name in ETC_FILES)))
 
 
 class Files:
@@ -187,7 +188,8 @@ def without_placeholders(changes: Sequence[Change]) -> list[Change]:
     >>> without_placeholders([Change(0, "/etc"), Change(1, "/etc/hosts"), Change(1, "/x")])
     [Change(kind=1, path='/x')]
     """
-    added = {change.path for change in changes if change.kind == ADDED and change.path in PLACEHOLDERS}
+    kinds = {path: (CHANGED, ADDED) if path == MARK else (ADDED,) for path in PLACEHOLDERS}  # an image may have one
+    added = {change.path for change in changes if change.kind in kinds.get(change.path, ())}
     left = [change for change in changes if change.path not in added or _has_more(change.path, changes, added)]
     for directory in ("/dev", "/etc"):
         only_them = any(path.startswith(f"{directory}/") for path in added)

@@ -22,12 +22,14 @@ from minidocker.engine import (
     mounts,
     names,
     spec,
+    user_namespaces,
     validate,
     volume_use,
 )
 from minidocker.engine.config import ContainerConfig, CreateRequest, EndpointRequest, HostConfig
 from minidocker.engine.container import RECORD_NAME, Container, Record, State
 from minidocker.engine.containers import INTENT_NAME
+from minidocker.engine.copying import MARK
 from minidocker.errors import InvalidArgument, KernelError, MinidockerError, NotFound
 from minidocker.oci import codec
 from minidocker.oci.manifest import Platform
@@ -211,6 +213,8 @@ class Creating:
         for name in _DIRECTORIES:
             (container.directory / name).mkdir(mode=0o755)
             (container.directory / name).chmod(0o755)
+        if not user_namespaces.is_own(container.record.host):  # there it would be nobody's
+            (container.directory / f"upper{MARK}").touch(0o755)
         if any(point.owned for point in container.record.mounts):
             (container.directory / INTENT_NAME).write_bytes(codec.encode(container.record))
 

@@ -375,3 +375,20 @@ def test_a_daemon_in_the_background_ignores_signals_in_no_container(image_root: 
         assert container.wait(timeout=30)["StatusCode"] == 3
         assert container.logs().split() == [b"SigIgn:", b"0" * 16, b"heard"]
         client.close()
+
+
+def test_a_container_has_dockers_mark_and_no_image_made_of_it(daemon: Daemon, client: docker.DockerClient) -> None:
+    container = client.containers.run("busybox", ["sh", "-c", "stat -c '%F %a %s' /.dockerenv"], detach=True)
+    container.wait()
+    assert container.logs() == b"regular empty file 755 0\n"
+    assert container.diff() in (None, [])
+    image = client.containers.create("busybox").commit("marked")
+    assert len(image.attrs["RootFS"]["Layers"]) == 1
+    client.images.remove("marked")
+    from_export = daemon.cli("import", "-", "exported", stdin=b"".join(container.export()))
+    assert from_export.returncode == 0
+    again = client.containers.run("exported", ["true"], detach=True)
+    again.wait()
+    assert again.diff() in (None, [])
+    again.remove()
+    client.images.remove("exported")
