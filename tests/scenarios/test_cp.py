@@ -193,9 +193,9 @@ def test_bad_requests_get_their_status(client: docker.DockerClient, path: str, b
 
 def test_names_that_are_not_there_are_told_as_docker_does(daemon: Daemon, client: docker.DockerClient) -> None:
     container = in_state(client, "created")
-    with pytest.raises(docker.errors.NotFound, match=f"Could not find the file /nosuch in container {container.name}"):
+    with pytest.raises(docker.errors.NotFound, match=f"Could not find the file /nosuch in container {container.id}"):
         container.get_archive("/nosuch")
-    assert "Could not find the file /nosuch in container" in daemon.cli("cp", f"{container.name}:/nosuch", "-").stderr
+    assert f"Could not find the file /nosuch in container {container.name}" in daemon.cli("cp", f"{container.name}:/nosuch", "-").stderr
     assert "No such container: nosuch" in daemon.cli("cp", "nosuch:/x", "-").stderr
 
 
