@@ -90,7 +90,7 @@ def normalize(name: str) -> str:
     upper = name.upper()
     full = upper if upper == "ALL" or upper.startswith("CAP_") else f"CAP_{upper}"
     if full != "ALL" and full not in _NUMBER:
-        raise InvalidArgument(f'unknown capability: "{name}"; capabilities(7) lists them, without or with CAP_')
+        raise InvalidArgument(f'unknown capability: "{full}"; capabilities(7) lists them')
     return full
 
 

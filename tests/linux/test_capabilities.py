@@ -71,9 +71,10 @@ def test_all_means_what_the_engine_itself_has() -> None:
 
 @pytest.mark.parametrize("name", ["CAP_NO_SUCH", "net-admin", "", "CAP_", "CAP_ALL"])
 def test_an_unknown_name_is_refused_in_either_list(name: str) -> None:
-    with pytest.raises(InvalidArgument, match=f'unknown capability: "{name}"'):
+    words = f'unknown capability: "CAP_{name.upper().removeprefix("CAP_")}"'
+    with pytest.raises(InvalidArgument, match=words):
         resolve(DEFAULT, [name], [])
-    with pytest.raises(InvalidArgument, match=f'unknown capability: "{name}"'):
+    with pytest.raises(InvalidArgument, match=words):
         resolve(DEFAULT, [], [name])
 
 
