@@ -195,7 +195,8 @@ def test_names_that_are_not_there_are_told_as_docker_does(daemon: Daemon, client
     container = in_state(client, "created")
     with pytest.raises(docker.errors.NotFound, match=f"Could not find the file /nosuch in container {container.id}"):
         container.get_archive("/nosuch")
-    assert f"Could not find the file /nosuch in container {container.name}" in daemon.cli("cp", f"{container.name}:/nosuch", "-").stderr
+    words = f"Could not find the file /nosuch in container {container.name}"
+    assert words in daemon.cli("cp", f"{container.name}:/nosuch", "-").stderr
     assert "No such container: nosuch" in daemon.cli("cp", "nosuch:/x", "-").stderr
 
 
