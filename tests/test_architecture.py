@@ -30,7 +30,7 @@ ALLOWED = {
 }
 # Where a program may be started, and where ctypes may be used. Everything else goes through these.
 SUBPROCESS_EDGES = {
-    "cli/credentials.py",
+    "cli/commands/credentials.py",
     "linux/forkserver.py",
     "registry/credentials.py",
     "network/iptables.py",

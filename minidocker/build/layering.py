@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from minidocker.build.context import Context
 from minidocker.engine import clock
-from minidocker.engine.commit import EMPTY_LAYER, GZIP_LAYER
-from minidocker.engine.container import Container
-from minidocker.engine.copying import PLACEHOLDERS
+from minidocker.engine.containers.container import Container
+from minidocker.engine.containers.copying import PLACEHOLDERS
+from minidocker.engine.images.commit import EMPTY_LAYER, GZIP_LAYER
 from minidocker.oci import codec
 from minidocker.oci.digest import Digest
 from minidocker.oci.image_config import ExecutionConfig, History, ImageConfig, RootFS

@@ -7,7 +7,7 @@ Rules   - parsed once, by the daemon's route; everything here is of its final ty
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from minidocker.engine.config import HostConfig, Ulimit
+from minidocker.engine.containers.config import HostConfig, Ulimit
 from minidocker.oci.reference import Reference
 from minidocker.registry.credentials import AuthConfig
 

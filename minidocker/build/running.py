@@ -14,8 +14,8 @@ import msgspec
 
 from minidocker.build.options import Options
 from minidocker.build.output import CommandOutput, Output
-from minidocker.engine.config import ContainerConfig, CreateRequest, Healthcheck
-from minidocker.engine.container import Container
+from minidocker.engine.containers.config import ContainerConfig, CreateRequest, Healthcheck
+from minidocker.engine.containers.container import Container
 from minidocker.errors import MinidockerError
 from minidocker.oci.image_config import ExecutionConfig
 from minidocker.storage.images import Image

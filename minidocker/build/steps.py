@@ -30,8 +30,8 @@ from minidocker.build.output import Output
 from minidocker.build.probing import Prober
 from minidocker.build.running import Runner, request_of
 from minidocker.engine import names
-from minidocker.engine.config import ContainerConfig
-from minidocker.engine.container import Container
+from minidocker.engine.containers.config import ContainerConfig
+from minidocker.engine.containers.container import Container
 from minidocker.errors import InvalidArgument, MinidockerError
 from minidocker.oci.image_config import ExecutionConfig
 from minidocker.oci.manifest import Platform

@@ -98,7 +98,7 @@ def _find(rest: list[str]) -> tuple[int, Command | None]:
     if name not in COMMANDS:
         return 0, None
     module, attribute, _ = COMMANDS[name]
-    found = getattr(__import__(f"minidocker.cli.{module}", None, None, [attribute]), attribute)
+    found = getattr(__import__(f"minidocker.cli.commands.{module}", None, None, [attribute]), attribute)
     assert isinstance(found, Command)
     return words, found
 

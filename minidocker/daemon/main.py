@@ -26,7 +26,7 @@ from minidocker.errors import Conflict, MinidockerError
 if TYPE_CHECKING:
     import ssl
 
-    from minidocker.engine.config import LogConfig
+    from minidocker.engine.containers.config import LogConfig
     from minidocker.engine.engine import Settings
 
 log = logging.getLogger("minidocker.daemon")
@@ -203,8 +203,8 @@ def plugins_of(options: argparse.Namespace) -> Plugins:
 
 def default_log(options: argparse.Namespace) -> "LogConfig":
     """--log-driver and --log-opt. Raises InvalidArgument: no such driver or option."""
-    from minidocker.engine import log_drivers
-    from minidocker.engine.config import LogConfig
+    from minidocker.engine.containers.config import LogConfig
+    from minidocker.engine.logs import log_drivers
 
     config = LogConfig(options.log_driver, dict(word.partition("=")[::2] for word in options.log_opt))
     log_drivers.check(config)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from minidocker.engine.config import HostConfig
+from minidocker.engine.containers.config import HostConfig
 from minidocker.errors import InvalidArgument
 from minidocker.linux import cgroups
 

@@ -7,7 +7,7 @@ Rules   - a layer that several images share counts once in LayersSize.
 
 from typing import TYPE_CHECKING, Any
 
-from minidocker.engine import views
+from minidocker.engine.containers import views
 from minidocker.errors import InvalidArgument
 
 if TYPE_CHECKING:

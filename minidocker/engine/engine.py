@@ -17,33 +17,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from minidocker.engine import starting
 from minidocker.engine.abilities import Abilities
-from minidocker.engine.attachments import Attachments
 from minidocker.engine.background import Background
-from minidocker.engine.commit import Committing
-from minidocker.engine.config import LogConfig
-from minidocker.engine.connecting import Connecting
-from minidocker.engine.container import MountPoint, Record
-from minidocker.engine.containers import Containers
-from minidocker.engine.copying import Copying
-from minidocker.engine.creating import Creating
+from minidocker.engine.containers import starting
+from minidocker.engine.containers.config import LogConfig
+from minidocker.engine.containers.container import MountPoint, Record
+from minidocker.engine.containers.containers import Containers
+from minidocker.engine.containers.copying import Copying
+from minidocker.engine.containers.creating import Creating
+from minidocker.engine.containers.execs import Execs
+from minidocker.engine.containers.health import HealthChecks
+from minidocker.engine.containers.removal import Removal
+from minidocker.engine.containers.running import Running
+from minidocker.engine.containers.starting import Starter
+from minidocker.engine.containers.statistics import Sampler
+from minidocker.engine.containers.supervision import Supervision
+from minidocker.engine.containers.updating import Updating
 from minidocker.engine.events import Events
-from minidocker.engine.execs import Execs
-from minidocker.engine.health import HealthChecks
-from minidocker.engine.images import Images
-from minidocker.engine.links import Links
-from minidocker.engine.networks import Networks
+from minidocker.engine.images.commit import Committing
+from minidocker.engine.images.images import Images
+from minidocker.engine.networks.attachments import Attachments
+from minidocker.engine.networks.connecting import Connecting
+from minidocker.engine.networks.links import Links
+from minidocker.engine.networks.networks import Networks
+from minidocker.engine.networks.resolving import Resolving
 from minidocker.engine.plugins import Directories, Plugins, no_transport
-from minidocker.engine.removal import Removal
-from minidocker.engine.resolving import Resolving
-from minidocker.engine.running import Running
-from minidocker.engine.starting import Starter
-from minidocker.engine.statistics import Sampler
-from minidocker.engine.supervision import Supervision
-from minidocker.engine.updating import Updating
-from minidocker.engine.volume_use import VolumeUse
-from minidocker.engine.volumes import Volumes
+from minidocker.engine.volumes.volume_use import VolumeUse
+from minidocker.engine.volumes.volumes import Volumes
 from minidocker.errors import Conflict, MinidockerError
 from minidocker.linux.cgroups import Cgroup
 from minidocker.linux.forkserver import ForkedProcess, ForkServer, ForkServerDied

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minidocker import __version__
-from minidocker.engine import clock, log_drivers
+from minidocker.engine import clock
+from minidocker.engine.logs import log_drivers
 from minidocker.engine.plugins import VOLUME_DRIVER
 from minidocker.linux import cgroups
 from minidocker.oci.manifest import Platform

@@ -15,7 +15,7 @@ import pytest
 from conftest import START
 from fake_daemon import FakeDaemon
 
-from minidocker.cli.completion import candidates
+from minidocker.cli.commands.completion import candidates
 from minidocker.cli.index import COMMANDS, GROUPS
 from minidocker.cli.options import table
 from minidocker.cli.session import Session
@@ -71,7 +71,7 @@ def test_commands_groups_and_their_members(environment: dict[str, str]) -> None:
 def test_every_option_of_every_command_is_offered(name: str) -> None:
     words = name.split()
     module, attribute, _ = COMMANDS[name]
-    command = getattr(__import__(f"minidocker.cli.{module}", None, None, [attribute]), attribute)
+    command = getattr(__import__(f"minidocker.cli.commands.{module}", None, None, [attribute]), attribute)
     found, directive = candidates([*words, "-"], Session("", None, {}, ""))
     offered = {word for word, _ in found}
     assert directive == ":none"

@@ -1,6 +1,6 @@
 """Tables are aligned as Go's tabwriter aligns them."""
 
-from minidocker.cli.ps import ports_text
+from minidocker.cli.commands.ps import ports_text
 from minidocker.cli.table import align
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from minidocker.engine.events import Events
-from minidocker.engine.images import Images
+from minidocker.engine.images.images import Images
 from minidocker.oci.reference import Reference
 from minidocker.registry.credentials import ANONYMOUS
 from minidocker.registry.hosts import RegistryConfig

@@ -3,7 +3,7 @@
 import pytest
 
 from minidocker.engine.abilities import Abilities, adapt, number_set
-from minidocker.engine.config import HostConfig, ThrottleDevice, WeightDevice
+from minidocker.engine.containers.config import HostConfig, ThrottleDevice, WeightDevice
 from minidocker.errors import InvalidArgument
 
 ALL = Abilities(cpus="0-3", memory_nodes="0", processors=4)

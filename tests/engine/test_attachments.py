@@ -6,10 +6,11 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from minidocker.engine import attachments, etc_files, links
-from minidocker.engine.config import EndpointIPAM, EndpointRequest, HostConfig, PortBinding
-from minidocker.engine.container import Record
-from minidocker.engine.network import Network, Pool
+from minidocker.engine.containers import etc_files
+from minidocker.engine.containers.config import EndpointIPAM, EndpointRequest, HostConfig, PortBinding
+from minidocker.engine.containers.container import Record
+from minidocker.engine.networks import attachments, links
+from minidocker.engine.networks.network import Network, Pool
 from minidocker.errors import InvalidArgument, MinidockerError
 from minidocker.network import ports
 from minidocker.network.endpoint import Endpoint

@@ -1,6 +1,6 @@
 """What a commit takes over from its container."""
 
-from minidocker.engine.commit import over
+from minidocker.engine.images.commit import over
 from minidocker.oci.image_config import ExecutionConfig
 
 BASE = ExecutionConfig(cmd=["sh"], env=["A=1"], working_dir="/root", labels={"x": "y"}, exposed_ports={"80/tcp": {}})

@@ -2,8 +2,9 @@
 
 import pytest
 
-from minidocker.engine import config_reader, defaults, validate, values
-from minidocker.engine.config import ContainerConfig
+from minidocker.engine import values
+from minidocker.engine.containers import config_reader, defaults, validate
+from minidocker.engine.containers.config import ContainerConfig
 from minidocker.errors import InvalidArgument
 from minidocker.oci.image_config import ExecutionConfig
 

@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from minidocker.engine import clock
-from minidocker.engine.log_records import LogQuery
-from minidocker.engine.logs import LogReader
+from minidocker.engine.logs.log_records import LogQuery
+from minidocker.engine.logs.logs import LogReader
 from minidocker.errors import InvalidArgument
 
 TIMES = st.sampled_from(["2026-01-01T00:00:00.5Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59+23:59", "soon", ""])

@@ -2,9 +2,9 @@
 
 import pytest
 
-from minidocker.engine.config import ContainerConfig, Healthcheck
-from minidocker.engine.defaults import merge_image
-from minidocker.engine.health import Health, Result, command_of, next_delay_seconds
+from minidocker.engine.containers.config import ContainerConfig, Healthcheck
+from minidocker.engine.containers.defaults import merge_image
+from minidocker.engine.containers.health import Health, Result, command_of, next_delay_seconds
 from minidocker.oci.image_config import ExecutionConfig
 from minidocker.oci.image_config import Healthcheck as ImageHealthcheck
 

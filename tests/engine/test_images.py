@@ -10,8 +10,8 @@ from aiohttp import web
 from image_desk import Desk, open_desk
 from lying_registry import Liar, MadeImage, layer_of, make_image, serving
 
-from minidocker.engine import image_filters
-from minidocker.engine.images import Gone
+from minidocker.engine.images import image_filters
+from minidocker.engine.images.images import Gone
 from minidocker.errors import Conflict, InvalidArgument, MinidockerError, NotFound, VerificationError
 from minidocker.oci.digest import Digest
 from minidocker.oci.manifest import Platform

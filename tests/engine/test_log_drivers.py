@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from minidocker.engine import log_drivers
-from minidocker.engine.config import ContainerConfig, HostConfig, LogConfig
-from minidocker.engine.container import Container, Record
+from minidocker.engine.containers.config import ContainerConfig, HostConfig, LogConfig
+from minidocker.engine.containers.container import Container, Record
+from minidocker.engine.logs import log_drivers
 from minidocker.errors import MinidockerError
 
 ID = "0123456789abcdef" * 4

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from minidocker.engine import clock
-from minidocker.engine.log_records import BLOCK_BYTES, LogQuery, lines_backwards
-from minidocker.engine.logs import LogReader
+from minidocker.engine.logs.log_records import BLOCK_BYTES, LogQuery, lines_backwards
+from minidocker.engine.logs.logs import LogReader
 from minidocker.errors import InvalidArgument
 
 

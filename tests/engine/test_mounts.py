@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from minidocker.engine import mounts
-from minidocker.engine.config import ContainerConfig, HostConfig
-from minidocker.engine.config_reader import read_create
+from minidocker.engine.containers import mounts
+from minidocker.engine.containers.config import ContainerConfig, HostConfig
+from minidocker.engine.containers.config_reader import read_create
 from minidocker.errors import InvalidArgument
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from minidocker.engine import network_request
-from minidocker.engine.network import Network
+from minidocker.engine.networks import network_request
+from minidocker.engine.networks.network import Network
 from minidocker.errors import Forbidden, InvalidArgument, MinidockerError, NotFound, Unavailable, Unsupported
 
 BRIDGE = "com.docker.network.bridge."

@@ -8,12 +8,12 @@ from typing import Any, cast
 
 import pytest
 
-from minidocker.engine import network_views
-from minidocker.engine.config import EndpointRequest
+from minidocker.engine.containers.config import EndpointRequest
 from minidocker.engine.engine import Engine
-from minidocker.engine.network import Network
-from minidocker.engine.network_request import CreateBody
-from minidocker.engine.networks import Networks
+from minidocker.engine.networks import network_views
+from minidocker.engine.networks.network import Network
+from minidocker.engine.networks.network_request import CreateBody
+from minidocker.engine.networks.networks import Networks
 from minidocker.errors import Conflict, Forbidden, InvalidArgument, NotFound
 from minidocker.network.bridge import BridgeConfig, BridgeNetwork
 from minidocker.network.endpoint import Endpoint
@@ -137,8 +137,8 @@ def test_what_cannot_be_done_is_refused_with_the_reason() -> None:
 
 @pytest.mark.parametrize("subnet", ["10.7.0.0/16", "10.7.0.128/25", "10.1.0.0/24"])
 def test_a_subnet_that_overlaps_another_networks_is_refused(subnet: str) -> None:
-    from minidocker.engine.network import Pool
-    from minidocker.engine.network_request import IPAM
+    from minidocker.engine.networks.network import Pool
+    from minidocker.engine.networks.network_request import IPAM
 
     body = CreateBody("other", ipam=IPAM(config=[Pool(subnet)]))
     with pytest.raises(Forbidden, match="Pool overlaps with other one on this address space"):

@@ -10,7 +10,7 @@ import pytest
 
 from minidocker.engine import plugins
 from minidocker.engine.plugins import Address, Directories, Limits, Plugins, TimedOut, Unreachable
-from minidocker.engine.volume_drivers import VolumeDrivers
+from minidocker.engine.volumes.volume_drivers import VolumeDrivers
 from minidocker.errors import InvalidArgument, MinidockerError, NotFound
 
 

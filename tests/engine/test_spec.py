@@ -4,9 +4,9 @@ from pathlib import Path
 
 import msgspec
 
-from minidocker.engine import defaults, mounts, spec
-from minidocker.engine.config_reader import read_create
-from minidocker.engine.container import Record
+from minidocker.engine.containers import defaults, mounts, spec
+from minidocker.engine.containers.config_reader import read_create
+from minidocker.engine.containers.container import Record
 from minidocker.oci import runtime_spec as oci
 
 

@@ -4,10 +4,10 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from minidocker.engine import statistics
-from minidocker.engine.config import ContainerConfig, HostConfig
-from minidocker.engine.container import Container, Record
-from minidocker.engine.statistics import Sample, system_time
+from minidocker.engine.containers import statistics
+from minidocker.engine.containers.config import ContainerConfig, HostConfig
+from minidocker.engine.containers.container import Container, Record
+from minidocker.engine.containers.statistics import Sample, system_time
 from minidocker.linux.cgroup_statistics import Cpu, IoEntry, Memory, Pids, Statistics
 
 CONTAINER_ID = "c" * 64

@@ -2,9 +2,9 @@
 
 import pytest
 
-from minidocker.engine.config import ContainerConfig, HostConfig, RestartPolicy
-from minidocker.engine.container import Record
-from minidocker.engine.updating import changes, merge, read_update
+from minidocker.engine.containers.config import ContainerConfig, HostConfig, RestartPolicy
+from minidocker.engine.containers.container import Record
+from minidocker.engine.containers.updating import changes, merge, read_update
 from minidocker.errors import Conflict, InvalidArgument
 from minidocker.oci import runtime_spec as oci
 

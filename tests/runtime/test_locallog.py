@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from minidocker.engine import clock
-from minidocker.engine.log_records import LocalRecords, LogQuery
-from minidocker.engine.logs import LogReader
+from minidocker.engine.logs.log_records import LocalRecords, LogQuery
+from minidocker.engine.logs.logs import LogReader
 from minidocker.runtime import rotating_log
 from minidocker.runtime.locallog import LocalLog, record
 from minidocker.runtime.rotating_log import LogTarget

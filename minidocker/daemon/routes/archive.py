@@ -18,7 +18,7 @@ from minidocker.daemon import app as http
 from minidocker.daemon import pipes
 from minidocker.daemon.routes.containers import container_of
 from minidocker.daemon.streams import while_connected
-from minidocker.engine import commit as committing
+from minidocker.engine.images import commit as committing
 from minidocker.errors import InvalidArgument
 from minidocker.oci.image_config import ExecutionConfig
 from minidocker.storage.copying import PathStat

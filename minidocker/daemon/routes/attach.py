@@ -15,10 +15,10 @@ from minidocker.daemon import app as http
 from minidocker.daemon import streams
 from minidocker.daemon.routes.containers import container_of
 from minidocker.daemon.streams import MULTIPLEXED_STREAM, RAW_STREAM, Connection, Hijacked, Pump, frame
-from minidocker.engine import attaching
-from minidocker.engine.container import Container
-from minidocker.engine.execs import Exec, check_runs, failure_text
-from minidocker.engine.log_records import LogQuery
+from minidocker.engine.containers import attaching
+from minidocker.engine.containers.container import Container
+from minidocker.engine.containers.execs import Exec, check_runs, failure_text
+from minidocker.engine.logs.log_records import LogQuery
 from minidocker.errors import Conflict, InvalidArgument, MinidockerError
 
 

@@ -25,7 +25,7 @@ from minidocker.daemon import app as http
 from minidocker.daemon import pipes
 from minidocker.daemon import progress as lines
 from minidocker.daemon.streams import while_connected
-from minidocker.engine.config import Ulimit
+from minidocker.engine.containers.config import Ulimit
 from minidocker.errors import InvalidArgument, MinidockerError, Unsupported
 from minidocker.oci.manifest import Platform
 from minidocker.oci.reference import Reference

@@ -11,12 +11,13 @@ from aiohttp import web
 
 from minidocker.daemon import app as http
 from minidocker.daemon.streams import MULTIPLEXED_STREAM, RAW_STREAM, frame, while_connected
-from minidocker.engine import attaching, clock, processes
-from minidocker.engine.config_reader import read_create
-from minidocker.engine.container import Container
-from minidocker.engine.listing import ListQuery
-from minidocker.engine.log_records import LogQuery
-from minidocker.engine.updating import read_update
+from minidocker.engine import clock, processes
+from minidocker.engine.containers import attaching
+from minidocker.engine.containers.config_reader import read_create
+from minidocker.engine.containers.container import Container
+from minidocker.engine.containers.listing import ListQuery
+from minidocker.engine.containers.updating import read_update
+from minidocker.engine.logs.log_records import LogQuery
 from minidocker.errors import Conflict, InvalidArgument, NotFound, Unsupported
 
 NO_CONTENT = 204

@@ -10,7 +10,7 @@ from aiohttp import web
 from minidocker.daemon import app as http
 from minidocker.daemon.routes.containers import container_of, window_size
 from minidocker.daemon.streams import parse_detach_keys
-from minidocker.engine.execs import read_config
+from minidocker.engine.containers.execs import read_config
 
 
 async def create(request: web.Request) -> web.Response:

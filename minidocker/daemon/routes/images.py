@@ -22,8 +22,8 @@ from minidocker.daemon import app as http
 from minidocker.daemon import pipes
 from minidocker.daemon import progress as lines
 from minidocker.daemon.streams import while_connected
-from minidocker.engine import commit as committing
-from minidocker.engine.images import Images
+from minidocker.engine.images import commit as committing
+from minidocker.engine.images.images import Images
 from minidocker.errors import InvalidArgument, MinidockerError, Unsupported
 from minidocker.oci.manifest import Platform
 from minidocker.oci.reference import Reference

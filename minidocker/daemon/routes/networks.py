@@ -11,9 +11,9 @@ import msgspec
 from aiohttp import web
 
 from minidocker.daemon import app as http
-from minidocker.engine import network_request, network_views
-from minidocker.engine.config_reader import read_endpoint
-from minidocker.engine.network import Network
+from minidocker.engine.containers.config_reader import read_endpoint
+from minidocker.engine.networks import network_request, network_views
+from minidocker.engine.networks.network import Network
 from minidocker.errors import InvalidArgument, NotFound
 
 _BOOLEANS = {"", "1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"}

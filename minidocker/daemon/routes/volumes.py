@@ -6,7 +6,7 @@ Source  Docker Engine API 1.24 to 1.44: VolumeList, VolumeCreate, VolumeInspect,
 from aiohttp import web
 
 from minidocker.daemon import app as http
-from minidocker.engine.volumes import CreateRequest, Volumes
+from minidocker.engine.volumes.volumes import CreateRequest, Volumes
 from minidocker.errors import InvalidArgument, Unavailable
 
 _ANONYMOUS_ONLY_SINCE = _UPDATE_SINCE = (1, 42)

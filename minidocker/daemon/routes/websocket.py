@@ -18,9 +18,9 @@ from minidocker.daemon import app as http
 from minidocker.daemon import streams
 from minidocker.daemon.routes.containers import container_of
 from minidocker.daemon.streams import READ_BYTES, Deframer, DetachScanner
-from minidocker.engine import attaching
-from minidocker.engine.container import Container
-from minidocker.engine.log_records import LogQuery
+from minidocker.engine.containers import attaching
+from minidocker.engine.containers.container import Container
+from minidocker.engine.logs.log_records import LogQuery
 from minidocker.errors import Conflict, Forbidden, InvalidArgument
 
 _MESSAGE_LIMIT = 1 << 20

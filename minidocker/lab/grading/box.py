@@ -1,6 +1,6 @@
 """The container in which one submission runs: nothing to reach, nothing to take, nothing to break.
 
-Source  Docker Engine API, ContainerCreate; engine/user_namespaces.py.
+Source  Docker Engine API, ContainerCreate; engine/containers/user_namespaces.py.
 Rules   - its image is empty: programs and Python are the machine's own, bound read-only. Neither the course root, nor
           other submissions, nor the gradebook, nor the daemon's socket is in it.
         - root in it is nobody outside (userns auto); it has all power over its own namespaces and control group, so

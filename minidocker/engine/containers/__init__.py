@@ -1,0 +1,1 @@
+"""Containers: what is asked for, made, started, watched, changed and removed."""

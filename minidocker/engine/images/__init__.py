@@ -1,0 +1,1 @@
+"""Images as the engine knows them: find, show, fetch, send, make from a container, remove."""
