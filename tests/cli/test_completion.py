@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import START
 from fake_daemon import FakeDaemon
 
 from minidocker.cli.commands.completion import candidates
 from minidocker.cli.index import COMMANDS, GROUPS
 from minidocker.cli.options import table
 from minidocker.cli.session import Session
+
+from .conftest import START
 
 WAIT_SECONDS = 30.0
 
