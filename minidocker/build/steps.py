@@ -262,7 +262,7 @@ class Steps:
             self._begin_container(container.id)
             yield container
         except BaseException as error:
-            if self._options.force_remove or isinstance(error, asyncio.CancelledError):
+            if self._options.remove or self._options.force_remove or isinstance(error, asyncio.CancelledError):
                 await _finished(self._runner.remove(container))
             if self._options.force_remove:
                 self._end_container(container.id)

@@ -10,7 +10,7 @@ from minidocker.client.client import Client
 from minidocker.errors import InvalidArgument, NotFound
 from minidocker.lab import room
 from minidocker.lab.diagrams.builds import read_build
-from minidocker.lab.widgets.foresight import UNKNOWN, foresee
+from minidocker.lab.props.foresight import UNKNOWN, foresee
 
 pytestmark = pytest.mark.needs_root
 ALL_KINDS = """\

@@ -6,7 +6,7 @@ import tarfile
 import pytest
 
 from minidocker.lab.props.image_archive import ImageArchive
-from minidocker.lab.widgets.image_layers import ADDS, AGAIN, CHANGES, EMPTIES, REMOVES, layers_of, story
+from minidocker.lab.props.image_layers import ADDS, AGAIN, CHANGES, EMPTIES, REMOVES, layers_of, story
 
 
 def _layer(*entries: tuple[str, bytes | None]) -> bytes:

@@ -3,7 +3,7 @@
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from minidocker.lab.diagrams.networks import ANYWHERE, Place, Plug, Route
-from minidocker.lab.widgets.paths import ARRIVES, GOES_ON, STOPS, World, follow, shared
+from minidocker.lab.props.paths import ARRIVES, GOES_ON, STOPS, World, follow, shared
 
 BRIDGES = {"br-a": IPv4Interface("10.1.0.1/24"), "br-b": IPv4Interface("10.2.0.1/24")}
 OUT = Route("uplink", ANYWHERE, IPv4Address("192.0.2.1"))

@@ -136,7 +136,7 @@ def test_cache_from_takes_over_the_steps_of_an_image_that_came_from_elsewhere(da
 def test_a_failed_step_leaves_nothing(daemon: Daemon, step: str) -> None:
     build(daemon, FROM + "RUN echo good > /good\n", {"a": "one"})
     before = files_of(daemon)
-    failure(daemon, FROM + f"RUN echo good > /good\n{step}\n", {"a": "one"}, forcerm="1")
+    failure(daemon, FROM + f"RUN echo good > /good\n{step}\n", {"a": "one"}, rm="1")
     wait_until(lambda: files_of(daemon) == before)
     assert daemon.cli("ps", "-aq").stdout == ""
 
@@ -258,12 +258,12 @@ def test_with_forcerm_a_failed_steps_container_goes_and_that_is_said(daemon: Dae
     assert daemon.cli("ps", "-aq").stdout == ""
 
 
-def test_without_forcerm_the_container_of_a_failed_step_stays_to_be_looked_at(daemon: Daemon) -> None:
+def test_with_neither_rm_nor_forcerm_the_container_of_a_failed_step_stays_to_be_looked_at(daemon: Daemon) -> None:
     content = archive({"Dockerfile": FROM + "RUN true\nRUN echo why > /why; false\n"})
-    _, lines = post(daemon, content, rm="1", nocache="1")
+    _, lines = post(daemon, content, rm="0", nocache="1")
     assert lines[-1]["errorDetail"]["code"] == 1
     left = daemon.cli("ps", "-aq").stdout.split()
-    assert len(left) == 1 and daemon.cli("cp", f"{left[0]}:/why", "-").stdout.rstrip("\0").endswith("why\n")
+    assert len(left) == 2 and daemon.cli("cp", f"{left[0]}:/why", "-").stdout.rstrip("\0").endswith("why\n")
 
 
 def test_an_argument_without_a_value_leaves_the_default(daemon: Daemon) -> None:

@@ -15,7 +15,7 @@ from minidocker.client.client import Client
 from minidocker.errors import MinidockerError
 from minidocker.lab.diagrams.builds import BuildStep, build_graph, read_build
 from minidocker.lab.diagrams.picture import CELL, Picture
-from minidocker.lab.widgets.foresight import Foreseen, foresee
+from minidocker.lab.props.foresight import Foreseen, foresee
 from minidocker.lab.widgets.shown import ipywidgets, shown
 
 NAME = "Dockerfile"

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from minidocker.lab.diagrams.picture import OWN, Picture, count, quoted
-from minidocker.lab.widgets.image_layers import (
+from minidocker.lab.props.image_layers import (
     ADDS,
     AGAIN,
     CHANGES,

@@ -13,7 +13,7 @@ from minidocker.client.containers import Container
 from minidocker.errors import MinidockerError
 from minidocker.lab.diagrams.networks import ANYWHERE, Place, bridge_addresses, look, routes_of
 from minidocker.lab.diagrams.picture import OWN, Picture, quoted
-from minidocker.lab.widgets.paths import ARRIVES, GOES_ON, STOPS, Hop, World, follow, shared
+from minidocker.lab.props.paths import ARRIVES, GOES_ON, STOPS, Hop, World, follow, shared
 from minidocker.lab.widgets.shown import ipywidgets, shown
 
 GATEWAY, OUTSIDE = "the host (the sender's gateway)", "an address outside, 203.0.113.1"
