@@ -250,20 +250,22 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> None:
             handler = runner.server
             assert handler is not None
             servers = [
-                await loop.create_server(protocol(handler, context if tcp else None), sock=sock)
-                for sock, tcp in listening
+                await loop.create_server(protocol(handler, context if one.tcp else None), sock=one.socket)
+                for one in listening
             ]
             log.info("ready", extra={"version": __version__, "data_root": str(options.data_root)})
             await stop.wait()
             log.info("stopping")
+            for one in listening:
+                one.withdraw()
             for server in servers:
                 server.close()
             await runner.cleanup()
         finally:
             await engine.close()
     finally:
-        for sock, _ in listening:
-            sockets.close(sock)
+        for one in listening:
+            one.close()
 
 
 class OperatorFormat(logging.Formatter):

@@ -12,6 +12,7 @@ import ipaddress
 import os
 import socket
 import ssl
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,6 +20,24 @@ from minidocker.errors import Conflict, InvalidArgument
 
 SOCKET_MODE = 0o660
 SYSTEMD_FIRST_FD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A socket that listens. tcp: it speaks TLS when that is on. path: of a unix socket that is ours to remove."""
+
+    socket: socket.socket
+    tcp: bool
+    path: Path | None = None
+
+    def withdraw(self) -> None:
+        """Take the path away, so that no new client finds it."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self.withdraw()
+        self.socket.close()
 
 
 def tls_context(options: argparse.Namespace) -> ssl.SSLContext | None:
@@ -117,52 +136,46 @@ def listen_tcp(host: str, port: int, options: argparse.Namespace) -> socket.sock
     return listener
 
 
-def inherited(options: argparse.Namespace) -> list[tuple[socket.socket, bool]]:
-    """The sockets that systemd hands over, each with whether it is TCP: the rules of TCP hold for those too."""
+def inherited(options: argparse.Namespace) -> list[Listener]:
+    """The sockets that systemd hands over, and keeps: the rules of TCP hold for those too."""
     found = []
     for fd in range(SYSTEMD_FIRST_FD, SYSTEMD_FIRST_FD + options.listen_fds):
         listener = socket.socket(fileno=fd)
         tcp = listener.family in (socket.AF_INET, socket.AF_INET6)
         if tcp:
             check_tcp(str(listener.getsockname()[0]), options)
-        found.append((listener, tcp))
+        found.append(Listener(listener, tcp))
     return found
 
 
-def listeners(options: argparse.Namespace) -> list[tuple[socket.socket, bool]]:
-    """All sockets of --host, each with whether it is TCP, and so speaks TLS when that is on.
+def listeners(options: argparse.Namespace) -> list[Listener]:
+    """All sockets of --host.
 
     Raises  InvalidArgument, Conflict: one of them cannot be had; the others are closed again.
     """
-    found: list[tuple[socket.socket, bool]] = []
+    found: list[Listener] = []
     try:
         for text in options.host or [f"unix://{options.exec_root}/minidocker.sock"]:
             found += _listeners(text, options)
     except BaseException:
-        for listener, _ in found:
-            close(listener)
+        for listener in found:
+            listener.close()
         raise
     return found
 
 
-def _listeners(text: str, options: argparse.Namespace) -> list[tuple[socket.socket, bool]]:
+def _listeners(text: str, options: argparse.Namespace) -> list[Listener]:
     url = urlsplit(text if "://" in text else f"unix://{text}")
     if url.scheme == "unix":
-        return [(listen_unix(Path(url.netloc + url.path), options.group), False)]
+        path = Path(url.netloc + url.path)
+        return [Listener(listen_unix(path, options.group), tcp=False, path=path)]
     if url.scheme == "fd":
         return inherited(options)
     try:
         if url.scheme == "tcp" and url.path in ("", "/"):
             port = url.port or (2376 if options.tlsverify or options.tls else 2375)
-            return [(listen_tcp(url.hostname or "127.0.0.1", port, options), True)]
+            return [Listener(listen_tcp(url.hostname or "127.0.0.1", port, options), tcp=True)]
     except ValueError:  # a port that is none
         pass
     raise InvalidArgument(f"invalid bind address {text!r}; use unix:///path or tcp://host:port")
 
-
-def close(sock: socket.socket) -> None:
-    """Close a listener; a unix socket's path goes too."""
-    with contextlib.suppress(OSError):
-        if sock.family == socket.AF_UNIX and sock.fileno() >= 0:
-            Path(sock.getsockname()).unlink(missing_ok=True)
-    sock.close()

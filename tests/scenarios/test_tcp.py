@@ -19,7 +19,7 @@ from minidocker import errors
 from minidocker.client.transport import TlsFiles
 
 from .authorities import Authority, Pair
-from .conftest import REPOSITORY, Daemon, make_daemon
+from .conftest import REPOSITORY, Daemon, make_daemon, wait_until
 
 TWO_HALVES = ("sh", "-c", "cat; echo after the end of stdin; echo aside >&2; exit 5")
 
@@ -165,6 +165,23 @@ def test_a_tcp_socket_that_is_handed_over_follows_the_same_rule(tmp_path: Path) 
             capture_output=True, text=True, timeout=60, cwd=REPOSITORY, check=False,
         )  # fmt: skip
     assert (done.returncode, "without client certificates" in done.stderr) == (1, True)
+
+
+def test_a_unix_socket_goes_with_its_daemon_and_one_that_was_handed_over_stays(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        handed = tmp_path / "handed.sock"
+        listener.bind(str(handed))
+        listener.listen()
+        daemon = Daemon(tmp_path, ["--bridge", "none", "-H", "fd://"])
+        script = 'exec 3<&$0; LISTEN_FDS=1 exec "$@"'
+        with subprocess.Popen(["bash", "-c", script, str(listener.fileno()), *daemon.command()],
+                              pass_fds=(listener.fileno(),), cwd=REPOSITORY) as process:  # fmt: skip
+            try:
+                wait_until(daemon.answers, 30)
+            finally:
+                process.terminate()
+        assert process.returncode == 0
+    assert handed.exists() and not daemon.socket.exists()
 
 
 # -- clients --
