@@ -260,7 +260,7 @@ def add_routes(app: web.Application) -> None:
     router.add_get("/containers/{name:.+}/top", top, allow_head=False)
     router.add_get("/containers/{name:.+}/logs", logs, allow_head=False)
     router.add_delete("/containers/", nameless)
-    router.add_delete("/containers/{name:.+}", remove)
+    router.add_delete("/containers/{name:[^/]+(?:/[^/]+)?}", remove)
     for verb, handler in (
         ("start", start),
         ("stop", stop),
