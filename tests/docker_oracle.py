@@ -20,6 +20,20 @@ import pytest
 IMAGE = "box:1"
 
 
+def client_version() -> int:
+    """The first number of the docker command's version (Debian 12's is 20); 0: there is none."""
+    if shutil.which("docker") is None:
+        return 0
+    words = subprocess.run(["docker", "--version"], capture_output=True, text=True, check=True).stdout.split()
+    return int(words[2].partition(".")[0])
+
+
+CLI_VERSION = client_version()
+recent_client = pytest.mark.skipif(
+    CLI_VERSION < 23, reason="needs docker's client 23 or later as the oracle: older ones ask and say otherwise"
+)
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a command ended."""

@@ -2,12 +2,12 @@
 
 import json
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from docker_oracle import recent_client
 from fake_daemon import FakeDaemon
 
 LINES = [
@@ -73,7 +73,7 @@ def normal(body: bytes) -> Any:
 
 
 @pytest.mark.parametrize("line", LINES)
-@pytest.mark.skipif(shutil.which("docker") is None, reason="needs docker's client: it is the oracle")
+@recent_client
 def test_create_asks_for_what_docker_asks_for(line: str, cli: Any, tmp_path: Path) -> None:
     (tmp_path / "env").write_text("# comment\nX=1\nHOME\nABSENT\n\nY=a b\n")
     (tmp_path / "labels").write_text("k=v\nonly\n")

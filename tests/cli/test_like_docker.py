@@ -3,7 +3,9 @@
 from collections.abc import Callable
 
 import pytest
-from docker_oracle import CommandLine
+from docker_oracle import CommandLine, recent_client
+
+pytestmark = recent_client
 
 LINES_WITHOUT_A_CONTAINER = [
     "ps", "ps -a -q", "ps a b", "ps -z", "ps --filter foo", "ps --format '{{.ID'", "ps -n 0",

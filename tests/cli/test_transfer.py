@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docker_oracle import recent_client
 
 from minidocker.lab.setup import registry as real_registry
 
@@ -46,6 +47,7 @@ def guarded(tmp_path: Path) -> Iterator[str]:
     real_registry.stop(tmp_path / "guarded")
 
 
+@recent_client
 def test_push_and_pull_say_what_docker_says(registry: str, same: Any, docker: Any) -> None:
     docker(f"tag box:1 {registry}/thing:1")
     docker(f"push {registry}/thing:1")      # the first push says more than the next ones

@@ -737,10 +737,12 @@ def test_a_filter_outlives_execve_and_covers_children(in_child: Callable[..., An
 @CHILD_ONLY
 @pytest.mark.needs_root
 def test_without_no_new_privs_and_without_rights_no_filter_is_taken(in_child: Callable[..., Any]) -> None:
+    program = seccomp.compile(profile())
+
     def work() -> tuple[int | None, str]:
         os.setresuid(1234, 1234, 1234)
         try:
-            seccomp.load(seccomp.compile(profile()))
+            seccomp.load(program)
         except KernelError as error:
             return error.errno, error.hint
         return None, ""

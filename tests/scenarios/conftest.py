@@ -28,16 +28,6 @@ LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar"
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_SECONDS = 20.0
 
-
-def _cli_version() -> int:
-    """The first number of the docker command's version (Debian's is 20); 0: there is none."""
-    if shutil.which("docker") is None:
-        return 0
-    words = subprocess.run(["docker", "--version"], capture_output=True, text=True, check=True).stdout.split()
-    return int(words[2].partition(".")[0])
-
-
-CLI_VERSION = _cli_version()
 FOLDERS = ("bin", "etc", "dev", "proc", "sys", "root", "tmp", "var", "var/data", "home", "mnt")
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\nstudent:x:1000:1000::/home:/bin/sh\n"
 GROUP = b"root:x:0:\nstudent:x:1000:\nwheel:x:10:student\n"

@@ -12,6 +12,7 @@ import docker
 import pytest
 import requests
 
+from ..docker_oracle import recent_client
 from .authorities import Authority
 from .conftest import REPOSITORY, Daemon, make_daemon
 from .plugin_cell import AuthorizationPlugin, Body, VolumePlugin
@@ -186,6 +187,7 @@ def test_info_names_it(daemon: Daemon, client: docker.DockerClient) -> None:
     assert "Authorization: guard" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+@recent_client
 def test_a_clients_certificate_names_the_user(image_root: Path, tmp_path: Path) -> None:
     authority = Authority(tmp_path / "ca", "authority")
     server, user = authority.issue("server"), authority.issue("alice")

@@ -17,6 +17,7 @@ import requests
 from minidocker.client import connect
 from minidocker.errors import Forbidden
 
+from ..docker_oracle import recent_client
 from .conftest import Daemon, wait_until
 
 STATES = ("created", "running", "paused", "exited")
@@ -191,6 +192,7 @@ def test_bad_requests_get_their_status(client: docker.DockerClient, path: str, b
     assert client.api.put(url, params={"path": path}, data=body).status_code == status
 
 
+@recent_client
 def test_names_that_are_not_there_are_told_as_docker_does(daemon: Daemon, client: docker.DockerClient) -> None:
     container = in_state(client, "created")
     with pytest.raises(docker.errors.NotFound, match=f"Could not find the file /nosuch in container {container.id}"):

@@ -15,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from ..docker_oracle import dockerd
+from ..docker_oracle import dockerd, recent_client
 from .conftest import Daemon, layer_tar, make_daemon
 
 __all__ = ["dockerd"]
+
+pytestmark = recent_client
 
 LINES = [line for line in (Path(__file__).parent / "lines_like_dockerd.txt").read_text().splitlines()
          if line and not line.startswith("#")]  # fmt: skip

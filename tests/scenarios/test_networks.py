@@ -15,6 +15,7 @@ import pytest
 
 from minidocker.network.host import names
 
+from ..docker_oracle import recent_client
 from .conftest import Daemon, make_daemon, wait_until
 
 SLEEP = ("busybox", "sleep", "1000")
@@ -139,6 +140,7 @@ def test_addresses_come_from_the_range_and_never_are_the_gateway_or_reserved(net
     assert "Address already in use" in refused(net, "run", "--network", "tight", "--ip", f"{base}9", "busybox", "true")
 
 
+@recent_client
 def test_fixed_addresses_and_aliases_need_a_network_that_has_them(net: Daemon) -> None:
     ok(net, "network", "create", "plain")
     assert "user configured subnets" in refused(net, "run", "--network", "plain", "--ip", "10.1.1.1", "busybox", "true")
@@ -313,6 +315,7 @@ def test_connect_and_disconnect_change_interfaces_routes_and_hosts_of_a_living_c
     assert addresses(net, "box") == {"eth0": f"{left[:-4]}2/24"}
 
 
+@recent_client
 def test_a_container_starts_on_several_networks_and_a_stopped_one_remembers(net: Daemon) -> None:
     for name in ("b1", "b2", "b3"):
         ok(net, "network", "create", name)

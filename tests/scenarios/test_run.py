@@ -9,7 +9,8 @@ from pathlib import Path
 import docker
 import pytest
 
-from .conftest import CLI_VERSION, Daemon, make_daemon, wait_until
+from ..docker_oracle import CLI_VERSION
+from .conftest import Daemon, make_daemon, wait_until
 
 
 def test_output_and_exit_status_reach_the_cli(daemon: Daemon) -> None:

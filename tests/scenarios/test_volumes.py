@@ -8,6 +8,7 @@ import pytest
 
 from minidocker.storage.volumes import VolumeStore
 
+from ..docker_oracle import recent_client
 from .conftest import Daemon
 
 ANONYMOUS = "com.docker.volume.anonymous"
@@ -186,6 +187,7 @@ def test_volumes_outlive_the_daemon_with_their_labels(own_daemon: Daemon) -> Non
     client.close()
 
 
+@recent_client
 def test_a_read_only_bind_covers_the_mounts_below_it(
     daemon: Daemon, client: docker.DockerClient, tmp_path: Path
 ) -> None:
