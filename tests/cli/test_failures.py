@@ -34,6 +34,9 @@ def test_a_socket_that_nobody_serves_is_no_daemon(cli: Any, tmp_path: Path) -> N
 def test_a_socket_of_another_group_says_how_to_get_in(cli: Any, tmp_path: Path) -> None:
     import subprocess
 
+    checkout = Path(__file__).resolve().parents[2]
+    if not all(place.stat().st_mode & 0o1 for place in (checkout, *checkout.parents)):
+        pytest.skip("needs a checkout that other users may read")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("\0minidocker-test-unused")
     path = Path(f"/tmp/minidocker-test-{os.getpid()}")
@@ -44,12 +47,10 @@ def test_a_socket_of_another_group_says_how_to_get_in(cli: Any, tmp_path: Path) 
         try:
             probe = ("import sys; sys.path.append(sys.argv[1]); from minidocker.cli.main import run; import posix; "
                      "posix.setgid(65534); posix.setuid(65534); posix._exit(run(['-H', sys.argv[2], 'ps'], {}))")
-            done = subprocess.run([*cli.program[:-1], "-c", probe, str(Path(__file__).resolve().parents[2]),
+            done = subprocess.run([*cli.program[:-1], "-c", probe, str(checkout),
                                    f"unix://{path}"], capture_output=True, check=False)
         finally:
             path.unlink()
-    if b"Permission" in done.stderr and b"minidocker" not in done.stderr:
-        pytest.skip("needs a checkout that other users may read")
     assert done.returncode == 1
     assert b"permission denied" in done.stderr
     assert b"sudo" in done.stderr
