@@ -210,7 +210,7 @@ def test_the_exec_framing_follows_the_start_body(wire: Wire, daemon: Daemon) -> 
 def test_a_size_that_is_asked_for_while_an_exec_starts_is_set_when_it_runs(wire: Wire, daemon: Daemon) -> None:
     client, asking = daemon.client(), Wire(daemon)
     container = client.containers.run("busybox", "sleep 100", detach=True)
-    script = "until stty size | grep -q '43 121'; do :; done"
+    script = "until stty size 2>/dev/null | grep -q '43 121'; do :; done"
     made = client.api.exec_create(container.id, ["sh", "-c", script], tty=True)
     asking.send(post(f"/v1.44/exec/{made['Id']}/resize?h=43&w=121"))
     wire.send(post(f"/v1.41/exec/{made['Id']}/start", {"Tty": True}, upgrade=True))
