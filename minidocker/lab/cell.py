@@ -34,6 +34,7 @@ CGROUP_PREFIX = "/minidocker-lab-"
 OWN = CloneFlag.NEWNS | CloneFlag.NEWUTS | CloneFlag.NEWIPC | CloneFlag.NEWCGROUP
 KERNEL_VIEW = MountFlag.NOSUID | MountFlag.NODEV | MountFlag.NOEXEC
 MESSAGE_LIMIT_BYTES = 64 << 20
+_GO_ON = b"\0"  # the supervisor has passed a display on
 REPRESENTATIONS = {
     "text/html": "_repr_html_",
     "image/svg+xml": "_repr_svg_",
@@ -191,6 +192,9 @@ class Relay:
         self.failed |= message[0] == "failed"
         self._drain()
         self._send(*message)
+        if message[0] == "display":
+            with contextlib.suppress(OSError):
+                self.channel.send(_GO_ON)
 
     def _send(self, kind: str, content: Any) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -299,6 +303,7 @@ class _Display:
         for item in objects:
             sys.stdout.flush()
             send(self._channel, "display", bundle_of(item))
+            self._channel.recv(len(_GO_ON))  # what is printed from here on comes after it
 
 
 def bundle_of(item: Any) -> dict[str, str]:
