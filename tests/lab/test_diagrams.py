@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +106,8 @@ def test_a_process_in_an_inner_pid_namespace_has_both_numbers() -> None:
         assert outer.stdout is not None and outer.stdout.readline() == b"ready\n"
         _, inner = diagrams.processes_below(outer.pid)
         assert inner.pids == (inner.pid, 1)
+        while (status := diagrams.status_of(inner.pid))["Name"] != "sleep" or status["State"][0] != "S":
+            time.sleep(0.01)  # it is about to become it
         assert ("sleep", str(inner.pid), "1", "S") in diagrams.process_tree(outer.pid).rows
     finally:
         outer.kill()
