@@ -172,8 +172,9 @@ outside = os.path.exists("/mnt/deep/out")
     expect(
         seen["ended"] == ["stopped", "ValueError"], "start after the end is refused", seen["ended"], "ValueError", ""
     )
-    right = ["ValueError", "running", "S"]
-    expect(seen["refused"] == right, "a refused delete changes nothing", seen["refused"], right, "")
+    right = ["ValueError", "running"]
+    unchanged = seen["refused"][:2] == right and seen["refused"][2] in ("S", "R", "D")
+    expect(unchanged, "a refused delete changes nothing", seen["refused"], right, "")
     expect(seen["stopping"] == ["fine", "T"], "the signal that was asked for is sent", seen["stopping"], "T", "")
     right = ["fine", *["LookupError"] * 3]
     expect(seen["gone"] == right and not seen["left"], "deleted is deleted", seen["gone"], right, "")
@@ -225,7 +226,7 @@ leaked = len(os.listdir("/proc/self/fd")) - fds
     )
     right = ["stopped", "ValueError"]
     expect(seen["reused"] == right, "a number that somebody else has now", seen["reused"], right, "")
-    expect(seen["spared"] == "S", "the stranger is not hit", seen["spared"], "alive", "")
+    expect(seen["spared"] in ("S", "R", "D"), "the stranger is not hit", seen["spared"], "alive", "")
     expect(seen["unreaped"] == ["stopped", "fine"], "a zombie has stopped", seen["unreaped"], "stopped", "")
     right = ["LookupError", "fine", "created"]
     wrong = {name: kinds for name, kinds in seen["halves"].items() if kinds != right}
