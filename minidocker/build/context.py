@@ -1,8 +1,8 @@
 """The build context: the client's archive, kept as one file and looked up by an index.
 
 Source  Docker Engine API, ImageBuild; path_resolution(7) for what links mean.
-Rules   - the archive is never unpacked: names and links are resolved in the index alone, whose root has no outside:
-          `..` leads nowhere there, as for a process. An entry that goes out through a link is a Breakout.
+Rules   - the archive is never unpacked: names and links are resolved in the index alone, whose root has no outside. An
+          entry that climbs above the root is a Breakout, as in every archive of ours.
         - a step that hits the cache so costs no file; one that misses copies from the archive straight into its layer.
         - the plain archive lies in an unnamed file: it is gone with the descriptor, also after a crash.
 """
@@ -15,6 +15,7 @@ from minidocker.errors import Breakout, InvalidArgument, NotFound
 from minidocker.storage import sums
 from minidocker.storage.assembly import spans
 from minidocker.storage.compression import Readable, decompress
+from minidocker.storage.directories import components
 from minidocker.storage.streams import ByteStream, read_ahead
 from minidocker.storage.tar import DIRECTORY, FILE, HARDLINK, SYMLINK, TarEntry, TarReader
 
@@ -80,7 +81,7 @@ class Context:
         self._count += 1
         if self._count > ENTRIES_LIMIT:
             raise InvalidArgument(f"the build context has more than {ENTRIES_LIMIT} entries; use a .dockerignore")
-        parts = _from_root(entry.name)
+        parts = components(entry.name, entry.name)
         if not parts:
             return
         siblings = self._directory(parts[:-1], entry.name)
@@ -102,7 +103,7 @@ class Context:
         siblings[parts[-1]] = node
 
     def _linked(self, entry: TarEntry, name: str) -> Node:
-        parts = _from_root(entry.link)
+        parts = components(entry.link, entry.name)
         target = self._directory(parts[:-1], entry.name).get(parts[-1]) if parts else None
         if target is None or target.children is not None:
             raise InvalidArgument(
@@ -200,14 +201,3 @@ class Context:
         found = self._walk(parts[:-1], follow_last=True) if parts else None
         if found is not None and found[1].children is not None:
             found[1].children.pop(parts[-1], None)
-
-
-def _from_root(name: str) -> list[str]:
-    """The components of a name, "." and ".." worked out; above the root there is nothing."""
-    parts: list[str] = []
-    for part in name.split("/"):
-        if part == "..":
-            parts = parts[:-1]
-        elif part not in ("", "."):
-            parts.append(part)
-    return parts

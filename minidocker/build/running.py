@@ -101,7 +101,9 @@ class Runner:
                     command.release()
             return await reading
         finally:
-            reading.cancel()
+            if not reading.done():  # the loop must have let go of the socket before it is closed
+                reading.cancel()
+                await asyncio.wait([reading])
 
     async def remove(self, container: Container) -> None:
         """Remove it, running or not, with its anonymous volumes."""

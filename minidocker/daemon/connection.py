@@ -16,7 +16,7 @@ from typing import cast
 HEAD_LIMIT = 65536
 HELD_LIMIT = 262144
 _VERSION = re.compile(rb"^([A-Z]+) /v(\d{1,4}\.\d{1,4})(/[^ ]*) ")
-_HIJACK = re.compile(rb"^POST (?:/v[\d.]+)?/(?:containers/[^/ ]+/attach|exec/[^/ ]+/start)[? ]")
+_HIJACK = re.compile(rb"^POST (?:/v[\d.]+)?/(?:containers/[^ ?]+/attach|exec/[^/ ]+/start)[? ]")
 _LENGTH = re.compile(rb"^content-length:[ \t]*(\d{1,19})[ \t]*\r?$", re.I | re.M)
 _CHUNKED = re.compile(rb"^transfer-encoding:[^\n]*chunked[ \t]*\r?$", re.I | re.M)
 _SIZE = re.compile(rb"[0-9a-fA-F]{1,16}(?=[ \t]*(?:;|\Z))")

@@ -22,7 +22,7 @@ SOCKET_MODE = 0o660
 SYSTEMD_FIRST_FD = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Listener:
     """A socket that listens. tcp: it speaks TLS when that is on. path: of a unix socket that is ours to remove."""
 
@@ -31,9 +31,10 @@ class Listener:
     path: Path | None = None
 
     def withdraw(self) -> None:
-        """Take the path away, so that no new client finds it."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
+        """Take the path away, so that no new client finds it: once, for another daemon may then have it."""
+        path, self.path = self.path, None
+        if path is not None:
+            path.unlink(missing_ok=True)
 
     def close(self) -> None:
         self.withdraw()

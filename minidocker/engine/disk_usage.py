@@ -55,9 +55,10 @@ def images(engine: "Engine", version: views.Version) -> list[dict[str, Any]]:
 
 async def containers(engine: "Engine", version: views.Version) -> list[dict[str, Any]]:
     """The container list, with sizes."""
+    linked = engine.links.names()
     shown = []
     for container in sorted(engine.containers.all(), key=lambda one: one.record.created, reverse=True):
-        document = engine.containers.summary(container, version)
+        document = engine.containers.summary(container, version, linked)
         written, all_bytes = await engine.containers.sizes(container)
         document["SizeRootFs"] = all_bytes
         if written:

@@ -1,4 +1,4 @@
-"""What the texts of requests mean: sizes, signals, ports.
+"""What the texts of requests mean: sizes, booleans, signals, ports.
 
 Source  Docker Engine API 1.44; go-units (sizes), moby/sys signal (names), go-connections/nat (ports).
 Rules   - pure; a text that means nothing is InvalidArgument, in Docker's words where it has some.
@@ -19,6 +19,14 @@ def size_bytes(text: str) -> int:
     if match is None:
         raise InvalidArgument(f"invalid size: '{text}'")
     return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+def truth(text: str) -> bool:
+    """A boolean as Go reads it. Raises InvalidArgument in Go's words."""
+    known = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
+    if text.lower() not in known:
+        raise InvalidArgument(f'strconv.ParseBool: parsing "{text}": invalid syntax')
+    return known[text.lower()]
 
 
 def signal_number(text: str) -> int:

@@ -111,11 +111,6 @@ def test_links_are_resolved_within_the_context(tmp_path: Path) -> None:
         sources.in_context(made, "../x")
 
 
-def test_names_are_taken_from_the_root_on_above_which_there_is_nothing(tmp_path: Path) -> None:
-    made = context(tmp_path, ("../up", b"1", {}), ("/a", b"2", {}), ("d/../../../b", b"3", {}), ("x/./c", b"4", {}))
-    assert [name for name, _ in made.walk()] == ["a", "b", "up", "x", "x/c"]
-
-
 def test_a_later_entry_replaces_an_earlier_one(tmp_path: Path) -> None:
     directory = ("d", b"", {"type": tarfile.DIRTYPE})
     made = context(tmp_path, ("f", b"old", {}), ("d/a", b"", {}), ("f", b"new", {}), directory)

@@ -222,21 +222,16 @@ def test_without_git_a_repository_is_refused_with_the_reason(
 @pytest.mark.parametrize(
     "entry",
     [
+        {"../evil": "x"},
         {"d": link("d", "../.."), "d/evil": "x"},
         {"l": link("l", "../../etc/passwd", tarfile.LNKTYPE)},
         {"f": "x", "f/evil": "y"},
     ],
-    ids=["through a link", "hard link", "through a file"],
+    ids=["name", "through a link", "hard link", "through a file"],
 )
 def test_a_context_that_climbs_out_is_refused(daemon: Daemon, entry: dict[str, Any]) -> None:
     status, lines = post(daemon, archive({"Dockerfile": FROM, **entry}))
     assert status == 400 and "entry" in lines[0]["message"]
-    assert not (daemon.data_root / "evil").exists() and not (daemon.data_root.parent / "evil").exists()
-
-
-def test_a_name_that_climbs_is_taken_from_the_root_of_the_context(daemon: Daemon) -> None:
-    build(daemon, FROM + "COPY evil /x\n", {"../../evil": "mine"}, t="climbs")
-    assert run(daemon, "climbs", "cat", "/x") == "mine"
     assert not (daemon.data_root / "evil").exists() and not (daemon.data_root.parent / "evil").exists()
 
 

@@ -87,9 +87,10 @@ def test_stdin_that_comes_with_the_head_is_not_lost(wire: Wire, cat: str) -> Non
     assert frames(wire.rest()) == [(1, b"in one segment\n")]
 
 
-def test_stdin_that_comes_with_the_head_of_an_attach_is_not_lost(wire: Wire, daemon: Daemon) -> None:
-    container = daemon.client().containers.create("busybox", "cat", stdin_open=True)
-    wire.send(post(f"/containers/{container.id}/attach?stream=1&stdin=1&stdout=1", upgrade=True) + b"early\n")
+@pytest.mark.parametrize("called", ["plain", "/plain", "%2Fplain"])
+def test_stdin_that_comes_with_the_head_of_an_attach_is_not_lost(wire: Wire, daemon: Daemon, called: str) -> None:
+    container = daemon.client().containers.create("busybox", "cat", stdin_open=True, name="plain")
+    wire.send(post(f"/containers/{called}/attach?stream=1&stdin=1&stdout=1", upgrade=True) + b"early\n")
     assert wire.head().startswith("HTTP/1.1 101 UPGRADED")
     container.start()
     while len(wire.buffer) < len(b"early\n") + 8:

@@ -42,12 +42,13 @@ async def create(request: web.Request) -> web.Response:
 
 async def listed(request: web.Request) -> web.Response:
     """GET /containers/json."""
-    containers = request.app[http.ENGINE].containers
+    engine = request.app[http.ENGINE]
+    containers, linked = engine.containers, engine.links.names()
     query = ListQuery(http.query_flag(request, "all"), http.query_int(request, "limit") or 0, http.filters_of(request))
     with_size, version = http.query_flag(request, "size"), http.api_version(request)
     documents = []
     for container in containers.select(query):
-        document = containers.summary(container, version)
+        document = containers.summary(container, version, linked)
         if with_size:
             document["SizeRw"], document["SizeRootFs"] = await containers.sizes(container)
         documents.append(document)

@@ -14,9 +14,8 @@ from minidocker.daemon import app as http
 from minidocker.engine.containers.config_reader import read_endpoint
 from minidocker.engine.networks import network_request, network_views
 from minidocker.engine.networks.network import Network
+from minidocker.engine.values import truth
 from minidocker.errors import InvalidArgument, NotFound
-
-_BOOLEANS = {"", "1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"}
 
 
 class ConnectBody(msgspec.Struct, rename="pascal"):
@@ -43,9 +42,10 @@ async def list_networks(request: web.Request) -> web.Response:
 async def inspect(request: web.Request) -> web.Response:
     """GET /networks/{name}: one, with who is attached."""
     name, verbose = http.path_name(request), request.query.get("verbose", "")
-    if verbose not in _BOOLEANS:
-        reason = f'strconv.ParseBool: parsing "{verbose}": invalid syntax'
-        raise InvalidArgument(f"invalid value for verbose: {verbose}: {reason}")
+    try:
+        truth(verbose or "false")
+    except InvalidArgument as error:
+        raise InvalidArgument(f"invalid value for verbose: {verbose}: {error}") from None
     if request.query.get("scope", "local") not in ("", "local"):
         raise NotFound(f"network {name} not found")
     network = request.app[http.ENGINE].networks.get(name)

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from minidocker.engine.values import truth
+
 
 class Healthcheck(msgspec.Struct, rename="pascal", omit_defaults=True):
     """How to ask a container whether it is well. Times in nanoseconds; 0: the image's, else Docker's default.
@@ -61,8 +63,7 @@ class LogConfig(msgspec.Struct, rename="pascal"):
     @property
     def keeps_copy(self) -> bool:
         """Whether what goes to a server is kept here, too."""
-        disabled = (self.config or {}).get("cache-disabled", "")
-        return self.type == "syslog" and disabled.lower() not in ("1", "t", "true")
+        return self.type == "syslog" and not truth((self.config or {}).get("cache-disabled") or "false")
 
 
 class RestartPolicy(msgspec.Struct, rename="pascal"):

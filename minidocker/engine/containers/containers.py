@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,14 +152,16 @@ class Containers:
             links=self._engine.links.shown(container.record),
         )
 
-    def summary(self, container: Container, version: views.Version) -> dict[str, Any]:
-        """One entry of the list."""
+    def summary(
+        self, container: Container, version: views.Version, linked: Mapping[str, list[str]]
+    ) -> dict[str, Any]:
+        """One entry of the list. linked: `Links.names`, the same for all entries."""
         record = container.record
         network_id = self._engine.networks.id_of
         health = container.health.words if container.health is not None else ""
         image = self._shown_image(record)
         document = views.summary(record, image=image, network_id=network_id, version=version, health=health)
-        document["Names"] += self._engine.links.names_of(record.id)
+        document["Names"] += linked.get(record.id, [])
         return document
 
     def _shown_image(self, record: Record) -> str:

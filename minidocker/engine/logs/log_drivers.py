@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from minidocker.engine.containers.config import LogConfig
 from minidocker.engine.containers.container import Container, Record
-from minidocker.engine.values import size_bytes
+from minidocker.engine.values import size_bytes, truth
 from minidocker.errors import InvalidArgument, NotFound
 from minidocker.runtime.rotating_log import LogTarget, SyslogTarget
 
@@ -85,9 +85,11 @@ def _check_mode(options: Mapping[str, str]) -> None:
 
 
 def _check_cache(options: Mapping[str, str]) -> None:
-    disabled = options.get(f"{_CACHE}disabled", "")
-    if disabled and _flag(disabled) is None:
-        raise InvalidArgument(f"invalid value for option {_CACHE}disabled: {disabled}")
+    if disabled := options.get(f"{_CACHE}disabled", ""):
+        try:
+            truth(disabled)
+        except InvalidArgument:
+            raise InvalidArgument(f"invalid value for option {_CACHE}disabled: {disabled}") from None
     _check_local(_of_copy(options))
 
 
@@ -132,17 +134,10 @@ def _check_local(options: Mapping[str, str]) -> None:
 
 def _compress(options: Mapping[str, str], *, default: bool) -> bool:
     text = options.get("compress", "")
-    if text and _flag(text) is None:
-        raise InvalidArgument(
-            f'{_FAILED}error reading compress log option: strconv.ParseBool: parsing "{text}": invalid syntax'
-        )
-    return bool(_flag(text)) if text else default
-
-
-def _flag(text: str) -> bool | None:
-    """True or False, written as Go reads it; None: neither."""
-    known = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
-    return known.get(text.lower())
+    try:
+        return truth(text) if text else default
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{_FAILED}error reading compress log option: {error}") from None
 
 
 def facility(text: str) -> int:

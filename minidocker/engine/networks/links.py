@@ -95,12 +95,13 @@ class Links:
             if container.state.running:
                 LiveFiles(container.record, container.directory).remove_link(alias)
 
-    def names_of(self, id: str) -> list[str]:
-        """The names that a container has by links: "/me/alias"."""
-        links = (
-            (one.record.name, alias, target) for one in self._everyone() for alias, target in one.record.links.items()
-        )
-        return sorted(f"/{name}/{alias}" for name, alias, target in links if target == id)
+    def names(self) -> dict[str, list[str]]:
+        """The names that containers have by links, by their IDs: "/me/alias"."""
+        found: dict[str, list[str]] = {}
+        for one in self._everyone():
+            for alias, target in one.record.links.items():
+                found.setdefault(target, []).append(f"/{one.record.name}/{alias}")
+        return {id: sorted(names) for id, names in found.items()}
 
     def _link(self, record: Record, alias: str, id: str) -> Link:
         other = self._find(id)

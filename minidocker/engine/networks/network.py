@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 
 import msgspec
 
+from minidocker.engine.values import truth
 from minidocker.network.bridge import BridgeConfig
 
 BRIDGE_OPTION = "com.docker.network.bridge."
@@ -104,8 +105,8 @@ class Network(msgspec.Struct):
             avoid=avoid,
             mtu=int(self.options.get(MTU) or 0) or DEFAULT_MTU,
             internal=self.internal,
-            icc=truth(self.options.get(ICC), default=True),
-            masquerade=truth(self.options.get(MASQUERADE), default=True),
+            icc=truth(self.options.get(ICC, "true")),
+            masquerade=truth(self.options.get(MASQUERADE, "true")),
             host_address=self.options.get(HOST_ADDRESS) or "0.0.0.0",
             ipv6=self.ipv6,
             address6=IPv6Interface(self.address6) if self.address6 else None,
@@ -113,11 +114,3 @@ class Network(msgspec.Struct):
             reserved6=tuple(IPv6Address(address) for address in pool6.auxiliary.values()),
             avoid6=avoid6,
         )
-
-
-_WORDS = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
-
-
-def truth(text: str | None, *, default: bool) -> bool:
-    """An option's boolean as Go reads it. Raises KeyError: no boolean."""
-    return default if text is None else _WORDS[text.lower()]

@@ -16,6 +16,7 @@ from minidocker import typed
 from minidocker.engine import clock
 from minidocker.engine.networks import network as options
 from minidocker.engine.networks.network import Network, Pool
+from minidocker.engine.values import truth
 from minidocker.errors import Forbidden, InvalidArgument, NotFound, Unavailable, Unsupported
 from minidocker.network.addresses import Address, Subnet
 
@@ -142,10 +143,9 @@ def _check_kind(body: CreateBody) -> None:
 def _check_options(wanted: dict[str, str]) -> None:
     for key in (options.ICC, options.MASQUERADE):
         try:
-            options.truth(wanted.get(key), default=True)
-        except KeyError:
-            problem = f'strconv.ParseBool: parsing "{wanted[key]}": invalid syntax'
-            raise InvalidArgument(f"failed to parse {key} value: {wanted[key]} ({problem})") from None
+            truth(wanted.get(key, "true"))
+        except InvalidArgument as error:
+            raise InvalidArgument(f"failed to parse {key} value: {wanted[key]} ({error})") from None
     mtu = wanted.get(options.MTU, "0") or "0"
     if not (mtu.isascii() and mtu.isdecimal() and (int(mtu) == 0 or 68 <= int(mtu) <= 65535)):
         raise InvalidArgument(f"invalid value of option {options.MTU}: {mtu!r}; an MTU is a number from 68 to 65535")
